@@ -1,0 +1,66 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Backend is the daemon behind a [Server]. It is safe for concurrent use.
+type Backend interface {
+	// As returns the API as p may use it: what others own is left out of lists.
+	// The server has checked by then that p may make the request at all.
+	As(p Peer) API
+	// SessionOwner returns the uid of a live session.
+	SessionOwner(id string) (uid uint32, ok bool)
+}
+
+// Server answers requests on one socket.
+type Server struct {
+	backend Backend
+	owner   uint32
+	http    *http.Server
+	limit   *limits
+}
+
+// NewServer makes a server that lets owner and root do everything. log takes what
+// goes wrong on connections.
+func NewServer(b Backend, owner uint32, log *slog.Logger) *Server {
+	s := &Server{backend: b, owner: owner, limit: newLimits(owner)}
+	s.http = &http.Server{
+		Handler:           s.routes(),
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		IdleTimeout:       30 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			if a, ok := c.(*admitted); ok {
+				return withPeer(ctx, a.peer)
+			}
+			return ctx
+		},
+	}
+	return s
+}
+
+// Serve answers on l, which it closes, until Shutdown or Close. It returns nil
+// after those.
+func (s *Server) Serve(l net.Listener) error {
+	err := s.http.Serve(&gate{Listener: l, limits: s.limit})
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// Shutdown stops to listen and waits for the requests under way.
+func (s *Server) Shutdown(ctx context.Context) error { return s.http.Shutdown(ctx) }
+
+// Close drops all connections, which cancels what they asked for.
+func (s *Server) Close() error { return s.http.Close() }
+
+func (s *Server) mayAll(p Peer) bool { return p.UID == 0 || p.UID == s.owner }

@@ -1,0 +1,228 @@
+package control
+
+import (
+	"context"
+	"time"
+)
+
+// API is all that a daemon can be asked for. Implementations are safe for
+// concurrent use. Errors carry a fault.Kind that survives the socket.
+type API interface {
+	// Status describes the daemon and its store.
+	Status(ctx context.Context) (*Status, error)
+	// Sessions lists the live sessions that the caller may see.
+	Sessions(ctx context.Context) ([]Session, error)
+	// Start starts an explicit session whose first member is the calling process.
+	Start(ctx context.Context, r StartRequest) (*Session, error)
+	// End ends an explicit session after its command has exited.
+	End(ctx context.Context, id string, r EndRequest) (*Report, error)
+	// Commit publishes what is complete in a session, which goes on.
+	Commit(ctx context.Context, id string) (*Report, error)
+	// Discard ends a session and throws away what it has not committed.
+	Discard(ctx context.Context, id string) error
+	// Packages lists the packages of the newest snapshot that the caller may use.
+	Packages(ctx context.Context) ([]Package, error)
+	// Package lists one package's files.
+	Package(ctx context.Context, name string) (*PackageFiles, error)
+	// Log lists commits, the newest first; limit 0 means all that are kept.
+	Log(ctx context.Context, limit int) ([]Commit, error)
+	// Verify checks the store. Problems are in the report and no error.
+	Verify(ctx context.Context, r VerifyRequest, progress ProgressFunc) (*VerifyReport, error)
+	// GC frees what nothing refers to.
+	GC(ctx context.Context, r GCRequest, progress ProgressFunc) (*GCReport, error)
+	// Import takes the packages of a directory into the store.
+	Import(ctx context.Context, r ImportRequest, progress ProgressFunc) (*ImportReport, error)
+	// Export writes packages of the newest snapshot to a plain directory.
+	Export(ctx context.Context, r ExportRequest, progress ProgressFunc) (*ExportReport, error)
+	// Stop ends the daemon: it unmounts, ends the sessions and gives up the store.
+	Stop(ctx context.Context, r StopRequest, progress ProgressFunc) (*Stopped, error)
+}
+
+// Status is the answer to `condafs status`.
+type Status struct {
+	Version          string       `json:"version"`
+	PID              int          `json:"pid"`                   // the daemon's; 0 when the store was read without one
+	Started          time.Time    `json:"started"`               // when the daemon started
+	MountPoint       string       `json:"mount_point,omitempty"` // empty without a daemon
+	Store            string       `json:"store"`                 // the store's directory
+	Owner            uint32       `json:"owner"`                 // uid that the daemon runs as
+	Head             uint64       `json:"head"`                  // number of the newest snapshot
+	Packages         int64        `json:"packages"`              // extracted packages in head
+	Archives         int64        `json:"archives"`              // archives in head
+	Blobs            int64        `json:"blobs"`                 // files in objects/
+	StoredBytes      int64        `json:"stored_bytes"`          // what they take
+	LogicalBytes     int64        `json:"logical_bytes"`         // what head would take without sharing of equal content
+	Sessions         int          `json:"sessions"`              // live sessions, everybody's
+	Quarantine       []Quarantine `json:"quarantine"`            // the caller's, or everybody's for the owner
+	QuarantinedBytes int64        `json:"quarantined_bytes"`
+}
+
+// Quarantine is something that a client made and that failed its evidence.
+type Quarantine struct {
+	ID      string    `json:"id"`
+	Time    time.Time `json:"time"`
+	Path    string    `json:"path"`   // its name on the mount
+	Reason  string    `json:"reason"` // why it was not published
+	Session string    `json:"session"`
+	UID     uint32    `json:"uid"`
+	Bytes   int64     `json:"bytes"`
+}
+
+// Session is a live session.
+type Session struct {
+	ID           string    `json:"id"`
+	UID          uint32    `json:"uid"`
+	Label        string    `json:"label,omitempty"`
+	Command      string    `json:"command,omitempty"`
+	Explicit     bool      `json:"explicit"`            // started by `condafs run`
+	Ephemeral    bool      `json:"ephemeral,omitempty"` // never commits anything
+	Members      []int     `json:"members"`             // pids
+	Started      time.Time `json:"started"`
+	Base         uint64    `json:"base"`          // number of the snapshot that it sees
+	Dirty        bool      `json:"dirty"`         // it has uncommitted changes
+	OverlayBytes int64     `json:"overlay_bytes"` // what they take
+	State        string    `json:"state"`         // active, kept (its command failed; --on-failure keep) or waiting (ended, not committed yet)
+}
+
+// Report says what a commit did.
+type Report struct {
+	Head        uint64      `json:"head"` // the newest snapshot afterwards
+	Committed   []Committed `json:"committed"`
+	Pending     []Dropped   `json:"pending"` // stays in the overlay, and why it could not be committed
+	Dropped     []Dropped   `json:"dropped"` // thrown away, and why
+	Quarantined []Dropped   `json:"quarantined"`
+}
+
+// Committed is a unit that was published.
+type Committed struct {
+	Path  string `json:"path"`
+	Kind  string `json:"kind"`
+	Trust string `json:"trust"` // verified, consistent or opaque
+	// Deleted means that the session removed it.
+	Deleted bool `json:"deleted,omitempty"`
+}
+
+// Dropped is a unit that was not.
+type Dropped struct {
+	Path string `json:"path"`
+	Why  string `json:"why"`
+}
+
+// Package is a package in the newest snapshot: an extracted directory, an
+// archive, or both.
+type Package struct {
+	Name      string   `json:"name"`      // name-version-build
+	Directory string   `json:"directory"` // the cache that it is in: pkgs or rattler/pkgs
+	Trust     string   `json:"trust"`     // the extracted directory's, else the archive's
+	Shared    bool     `json:"shared"`    // other users of the mount see it too
+	Size      int64    `json:"size"`      // bytes of the extracted files
+	Files     int      `json:"files"`     // number of extracted files; 0 if only the archive is there
+	SHA256    string   `json:"sha256,omitempty"`
+	Archive   *Archive `json:"archive,omitempty"`
+}
+
+// Archive is a package's archive.
+type Archive struct {
+	FileName string `json:"file_name"`
+	Size     int64  `json:"size"`
+	SHA256   string `json:"sha256,omitempty"`
+	Trust    string `json:"trust"`
+}
+
+// PackageFiles is a package with the files of its extracted directory.
+type PackageFiles struct {
+	Package
+	Entries []File `json:"entries"`
+}
+
+// File is a file, directory or symbolic link of a package.
+type File struct {
+	Path   string `json:"path"`
+	Type   string `json:"type"` // file, directory or symlink
+	Mode   string `json:"mode"` // permission bits in octal, as in 0644
+	Size   int64  `json:"size"`
+	Blake3 string `json:"blake3,omitempty"`
+	Target string `json:"target,omitempty"`
+}
+
+// Commit is one line of the log.
+type Commit struct {
+	Seq     uint64    `json:"seq"` // the snapshot that it made
+	Time    time.Time `json:"time"`
+	UID     uint32    `json:"uid"`
+	PID     int       `json:"pid"`
+	Session string    `json:"session"`
+	Label   string    `json:"label,omitempty"`
+	Command string    `json:"command,omitempty"`
+	What    []string  `json:"what"` // one line a change
+}
+
+// VerifyReport is the answer to `condafs verify`.
+type VerifyReport struct {
+	Blobs    int64     `json:"blobs"`  // checked
+	Bytes    int64     `json:"bytes"`  // what they take
+	Hashed   int64     `json:"hashed"` // blobs whose content was read
+	Full     bool      `json:"full"`   // by content and not only by size
+	Problems []Problem `json:"problems"`
+}
+
+// Problem is something damaged.
+type Problem struct {
+	Kind   string   `json:"kind"` // missing, size, content, tree or foreign
+	Digest string   `json:"digest,omitempty"`
+	File   string   `json:"file,omitempty"` // relative to the store
+	Detail string   `json:"detail,omitempty"`
+	Paths  []string `json:"paths"` // what is affected in the newest snapshot
+}
+
+// GCReport is the answer to `condafs gc`.
+type GCReport struct {
+	DryRun bool  `json:"dry_run"`
+	Blobs  int64 `json:"blobs"` // freed, or that would be
+	Trees  int64 `json:"trees"`
+	Bytes  int64 `json:"bytes"`
+	Kept   int64 `json:"kept"` // blobs that stay
+}
+
+// ImportReport is the answer to `condafs import`.
+type ImportReport struct {
+	Imported []Committed `json:"imported"`
+	Present  int         `json:"present"`  // units that the store had already
+	Rejected []Dropped   `json:"rejected"` // what did not hold, and why
+	Skipped  []Dropped   `json:"skipped"`  // what is no package, and why
+	Bytes    int64       `json:"bytes"`    // read from the source
+}
+
+// ExportReport is the answer to `condafs export`.
+type ExportReport struct {
+	Exported []string  `json:"exported"`
+	Present  int       `json:"present"`  // units that the directory had already
+	Rejected []Dropped `json:"rejected"` // what could not be written, and why
+	Bytes    int64     `json:"bytes"`
+}
+
+// Stopped is the answer to `condafs umount`.
+type Stopped struct {
+	PID        int    `json:"pid"` // the daemon that is about to exit
+	MountPoint string `json:"mount_point"`
+}
+
+// Progress is how far a long piece of work has come.
+type Progress struct {
+	Phase string `json:"phase"`          // what is being done, as a short phrase
+	Done  int64  `json:"done"`           // in Unit
+	Total int64  `json:"total"`          // 0 while it is not known
+	Unit  string `json:"unit"`           // bytes, files or packages
+	Item  string `json:"item,omitempty"` // what is at work now
+}
+
+// ProgressFunc takes progress. It is called from several goroutines and must not block for
+// long. A nil ProgressFunc is allowed wherever one is taken.
+type ProgressFunc func(Progress)
+
+// Report calls f unless it is nil.
+func (f ProgressFunc) Report(p Progress) {
+	if f != nil {
+		f(p)
+	}
+}
