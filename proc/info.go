@@ -27,6 +27,16 @@ func pidfdInfo(fd int) (Info, error) {
 	return Info{ID: ID{PID: int(raw.Tgid)}, PPID: int(raw.Ppid), UID: raw.Euid, GID: raw.Egid}, nil
 }
 
+// pidfdExit asks the kernel how a process that was reaped has ended.
+func pidfdExit(fd int) Exit {
+	raw := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.PIDFD_GET_INFO, uintptr(unsafe.Pointer(&raw)))
+	if errno != 0 || raw.Mask&unix.PIDFD_INFO_EXIT == 0 {
+		return Exit{}
+	}
+	return exitStatus(unix.WaitStatus(raw.Exit_code))
+}
+
 // identifyByProc is Identify for kernels that cannot be asked through a pidfd.
 func identifyByProc(tid int) (Info, error) {
 	before, err := readStat(tid)
@@ -54,7 +64,11 @@ func identifyByProc(tid int) (Info, error) {
 }
 
 // stat is what we use of /proc/PID/stat.
-type stat struct{ start uint64 }
+type stat struct {
+	start  uint64
+	zombie bool
+	exit   unix.WaitStatus // of a zombie; 0 when we may not know
+}
 
 func readStat(pid int) (stat, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -77,24 +91,28 @@ func procError(pid int, err error) error {
 
 var errForm = errors.New("not in the form that the kernel writes")
 
-// parseStat reads the start time, field 22. The second field is the command's
-// name in parentheses, in which anything may stand, also spaces and parentheses.
+// parseStat reads the state, the start time and the exit status: fields 3, 22
+// and 52. The second field is the command's name in parentheses, in which
+// anything may stand, also spaces and parentheses.
 func parseStat(b []byte) (stat, error) {
-	const startField = 22
+	const first, startField, exitField = 3, 22, 52
 	i := bytes.LastIndexByte(b, ')')
 	if i < 0 {
 		return stat{}, errForm
 	}
-	fields := bytes.Fields(b[i+1:])
-	const at = startField - 3 // the first one after the name is field 3
-	if len(fields) <= at {
+	fields := bytes.Fields(b[i+1:]) // begins with field 3
+	if len(fields) <= exitField-first {
 		return stat{}, errForm
 	}
-	start, err := strconv.ParseUint(string(fields[at]), 10, 64)
+	start, err := strconv.ParseUint(string(fields[startField-first]), 10, 64)
 	if err != nil {
 		return stat{}, errForm
 	}
-	return stat{start: start}, nil
+	exit, err := strconv.ParseUint(string(fields[exitField-first]), 10, 32)
+	if err != nil {
+		return stat{}, errForm
+	}
+	return stat{start: start, zombie: fields[0][0] == 'Z', exit: unix.WaitStatus(exit)}, nil
 }
 
 // parseStatus reads the process, its parent and its effective ids. The name in

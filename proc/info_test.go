@@ -6,7 +6,7 @@ import (
 )
 
 func TestParseStat(t *testing.T) {
-	rest := " S 1 2 3 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1000 20 18446744073709551615"
+	rest := " Z 1 2 3 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654" + strings.Repeat(" 0", 29) + " 256\n"
 	for _, test := range []struct {
 		name, in string
 		start    uint64
@@ -20,8 +20,8 @@ func TestParseStat(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			st, err := parseStat([]byte(test.in))
-			if (err == nil) != test.ok || st.start != test.start {
-				t.Errorf("start %d, error %v", st.start, err)
+			if (err == nil) != test.ok || st.start != test.start || test.ok && (!st.zombie || st.exit != 256) {
+				t.Errorf("%+v, error %v", st, err)
 			}
 		})
 	}

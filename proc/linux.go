@@ -30,7 +30,7 @@ type Linux struct {
 type watched struct {
 	id      ID
 	fd      int
-	waiters map[*func()]struct{}
+	waiters map[*func(Exit)]struct{}
 }
 
 var errClosed = errors.New("the process table is closed")
@@ -133,7 +133,7 @@ func (t *Linux) Alive(id ID) bool {
 }
 
 // Watch implements Table.
-func (t *Linux) Watch(id ID, f func()) (cancel func(), err error) {
+func (t *Linux) Watch(id ID, f func(Exit)) (cancel func(), err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
@@ -143,13 +143,13 @@ func (t *Linux) Watch(id ID, f func()) (cancel func(), err error) {
 	if w == nil || w.id != id {
 		fd, err := t.open(id)
 		if fault.Is(err, fault.NotFound) {
-			go f()
+			go f(Exit{})
 			return func() {}, nil
 		}
 		if err != nil {
 			return nil, err
 		}
-		w = &watched{id: id, fd: fd, waiters: make(map[*func()]struct{})}
+		w = &watched{id: id, fd: fd, waiters: make(map[*func(Exit)]struct{})}
 		if err := t.register(fd); err != nil {
 			return nil, errors.Join(fault.New("watch process", id.String(), fault.Other, err), unix.Close(fd))
 		}
@@ -160,7 +160,7 @@ func (t *Linux) Watch(id ID, f func()) (cancel func(), err error) {
 	return func() { t.cancel(w, key) }, nil
 }
 
-func (t *Linux) cancel(w *watched, key *func()) {
+func (t *Linux) cancel(w *watched, key *func(Exit)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, waits := w.waiters[key]; !waits {
@@ -225,11 +225,29 @@ func (t *Linux) fire(fd int) {
 	if w == nil || !exited(fd) {
 		return
 	}
+	exit := exitOf(w)
 	t.forget(w)
 	for f := range w.waiters {
-		go (*f)()
+		go (*f)(exit)
 	}
 	clear(w.waiters)
+}
+
+// exitOf asks how the process of w has ended. Until its parent has noticed,
+// /proc knows; afterwards the pidfd does (6.15), and a parent that notices
+// between the two questions doesn't matter.
+func exitOf(w *watched) Exit {
+	if st, err := readStat(w.id.PID); err == nil && st.start == w.id.Start && st.zombie {
+		return exitStatus(st.exit)
+	}
+	return pidfdExit(w.fd)
+}
+
+func exitStatus(status unix.WaitStatus) Exit {
+	if status.Signaled() {
+		return Exit{Known: true, Signal: int(status.Signal())}
+	}
+	return Exit{Known: true, Code: status.ExitStatus()}
 }
 
 // watchedAlive returns the watched process with that pid if it lives.

@@ -113,7 +113,7 @@ func TestReusedPidIsAnotherProcess(t *testing.T) {
 	before.Start--
 	for _, watch := range []bool{false, true} {
 		if watch {
-			cancel, err := table.Watch(info.ID, func() {})
+			cancel, err := table.Watch(info.ID, func(Exit) {})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -124,7 +124,7 @@ func TestReusedPidIsAnotherProcess(t *testing.T) {
 		}
 	}
 	called := make(chan struct{})
-	cancel, err := table.Watch(before, func() { close(called) })
+	cancel, err := table.Watch(before, func(Exit) { close(called) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,11 +141,11 @@ func TestWatch(t *testing.T) {
 	}
 	first, second := make(chan struct{}), make(chan struct{})
 	for _, c := range []chan struct{}{first, second} {
-		if _, err := table.Watch(info.ID, func() { close(c) }); err != nil {
+		if _, err := table.Watch(info.ID, func(Exit) { close(c) }); err != nil {
 			t.Fatal(err)
 		}
 	}
-	cancel, err := table.Watch(info.ID, func() { t.Error("a cancelled watch was called") })
+	cancel, err := table.Watch(info.ID, func(Exit) { t.Error("a cancelled watch was called") })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func TestWatch(t *testing.T) {
 		t.Error("alive after its exit")
 	}
 	late := make(chan struct{})
-	if _, err := table.Watch(info.ID, func() { close(late) }); err != nil {
+	if _, err := table.Watch(info.ID, func(Exit) { close(late) }); err != nil {
 		t.Fatal(err)
 	}
 	await(t, "the exit that was before", late)
@@ -193,7 +193,7 @@ func TestZombieIsDead(t *testing.T) {
 		t.Fatal(err)
 	}
 	exit := make(chan struct{})
-	if _, err := table.Watch(info.ID, func() { close(exit) }); err != nil {
+	if _, err := table.Watch(info.ID, func(Exit) { close(exit) }); err != nil {
 		t.Fatal(err)
 	}
 	if err := in.Close(); err != nil {
@@ -208,19 +208,66 @@ func TestZombieIsDead(t *testing.T) {
 	}
 }
 
+// TestExit reaps the child at once in one half of the runs, so that both ways of
+// asking how it ended are taken.
+func TestExit(t *testing.T) {
+	table := newTable(t)
+	for _, test := range []struct {
+		script string
+		want   Exit
+	}{
+		{"read x; exit 0", Exit{Known: true}},
+		{"read x; exit 7", Exit{Known: true, Code: 7}},
+		{"read x; kill -9 $$", Exit{Known: true, Signal: 9}},
+	} {
+		for _, reap := range []bool{true, false} {
+			cmd := exec.Command("sh", "-c", test.script)
+			in, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			info, err := table.Identify(cmd.Process.Pid)
+			if err != nil {
+				t.Fatal(err)
+			}
+			exit := make(chan Exit, 1)
+			if _, err := table.Watch(info.ID, func(e Exit) { exit <- e }); err != nil {
+				t.Fatal(err)
+			}
+			if err := in.Close(); err != nil {
+				t.Fatal(err)
+			}
+			var got Exit
+			if reap {
+				_ = cmd.Wait() // the exit status is what the watch is to tell
+				got = <-exit
+			} else {
+				got = <-exit
+				_ = cmd.Wait()
+			}
+			if got != test.want && !(reap && got == Exit{}) { // kernels before 6.15 cannot tell after the reaping
+				t.Errorf("%q, reaped at once %t: %+v, want %+v", test.script, reap, got, test.want)
+			}
+		}
+	}
+}
+
 func TestWatchAfterClose(t *testing.T) {
 	table := newTable(t)
 	info, err := table.Identify(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := table.Watch(info.ID, func() { t.Error("called for this process") }); err != nil {
+	if _, err := table.Watch(info.ID, func(Exit) { t.Error("called for this process") }); err != nil {
 		t.Fatal(err)
 	}
 	if err := table.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := table.Watch(info.ID, func() {}); !fault.Is(err, fault.Stale) {
+	if _, err := table.Watch(info.ID, func(Exit) {}); !fault.Is(err, fault.Stale) {
 		t.Errorf("Watch after Close: %v", err)
 	}
 }
@@ -247,7 +294,7 @@ func BenchmarkIdentify(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	cancel, err := table.Watch(info.ID, func() {})
+	cancel, err := table.Watch(info.ID, func(Exit) {})
 	if err != nil {
 		b.Fatal(err)
 	}

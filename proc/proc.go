@@ -33,6 +33,19 @@ type Info struct {
 	UID, GID uint32
 }
 
+// Exit is how a process ended.
+type Exit struct {
+	// Known is false when the kernel did not tell, and the rest is zero.
+	Known bool
+	// Code is the exit status, if Signal is 0.
+	Code int
+	// Signal is what killed the process.
+	Signal int
+}
+
+// ByItself reports whether the process ended by exiting, as far as is known.
+func (e Exit) ByItself() bool { return e.Signal == 0 }
+
 // Table answers questions about processes. It is safe for concurrent use.
 type Table interface {
 	// Identify returns the process that the thread tid belongs to. The error is
@@ -42,7 +55,7 @@ type Table interface {
 	// and waits for its parent to notice does not.
 	Alive(id ID) bool
 	// Watch calls exited, once and from another goroutine, when the process has
-	// exited; at once if it has already. After cancel has returned, exited will
+	// exited; at once if it has already, and then the exit may be unknown. After cancel has returned, exited will
 	// not be started any more, but a call of it may still be running.
-	Watch(id ID, exited func()) (cancel func(), err error)
+	Watch(id ID, exited func(Exit)) (cancel func(), err error)
 }
