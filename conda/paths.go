@@ -1,0 +1,156 @@
+package conda
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+	"unicode/utf8"
+)
+
+// PathsJSON is a package's list of its files, info/paths.json. It does not list
+// what is below info/, and knows nothing of modes and link targets.
+type PathsJSON struct {
+	Version int
+	Paths   []PathEntry
+}
+
+// PathType is what a listed path is.
+type PathType string
+
+// The types of version 1.
+const (
+	HardLink  PathType = "hardlink" // a regular file
+	SoftLink  PathType = "softlink"
+	Directory PathType = "directory"
+)
+
+// PathEntry is one listed path.
+type PathEntry struct {
+	Path string // relative to the package, cleaned
+	Type PathType
+	// SHA256 and Size are those of the file as it lies in the cache. For a
+	// SoftLink they describe what the target held on the machine that built the
+	// package (nothing, when it was missing there), so they prove nothing here.
+	SHA256            [32]byte
+	HasSHA256         bool
+	Size              int64 // bytes; -1 when unknown
+	FileMode          string
+	PrefixPlaceholder string
+	NoLink            bool
+}
+
+type rawPaths struct {
+	Version *int           `json:"paths_version"`
+	Paths   []rawPathEntry `json:"paths"`
+}
+
+type rawPathEntry struct {
+	Path        *string  `json:"_path"`
+	Type        PathType `json:"path_type"`
+	SHA256      *string  `json:"sha256"`
+	Size        *int64   `json:"size_in_bytes"`
+	FileMode    *string  `json:"file_mode"`
+	Placeholder *string  `json:"prefix_placeholder"`
+	NoLink      *bool    `json:"no_link"`
+}
+
+// ParsePaths reads info/paths.json. It refuses versions other than 1, paths
+// that leave the package, and paths that are listed twice.
+func ParsePaths(r io.Reader) (*PathsJSON, error) {
+	const op = "parse paths"
+	b, err := readBounded(PathsPath, r, maxPathsJSON)
+	if err != nil {
+		return nil, err
+	}
+	var raw rawPaths
+	if err := json.Unmarshal(b, &raw); err != nil {
+		return nil, corrupt(op, PathsPath, "%w", err)
+	}
+	if raw.Version == nil {
+		return nil, corrupt(op, PathsPath, "paths_version is missing")
+	}
+	if *raw.Version != 1 {
+		return nil, corrupt(op, PathsPath, "paths_version is %d, only 1 is known", *raw.Version)
+	}
+	p := &PathsJSON{Version: 1, Paths: make([]PathEntry, 0, len(raw.Paths))}
+	seen := make(map[string]bool, len(raw.Paths))
+	for i := range raw.Paths {
+		e, err := raw.Paths[i].entry()
+		if err != nil {
+			return nil, corrupt(op, PathsPath, "entry %d: %w", i, err)
+		}
+		if seen[e.Path] {
+			return nil, corrupt(op, PathsPath, "entry %d: %q is listed twice", i, e.Path)
+		}
+		seen[e.Path] = true
+		p.Paths = append(p.Paths, e)
+	}
+	return p, nil
+}
+
+func (raw *rawPathEntry) entry() (PathEntry, error) {
+	e := PathEntry{Type: raw.Type, Size: -1, FileMode: str(raw.FileMode), PrefixPlaceholder: str(raw.Placeholder)}
+	var err error
+	if e.Path, err = cleanMember(str(raw.Path)); err != nil {
+		return e, err
+	}
+	switch e.Type {
+	case HardLink, SoftLink, Directory:
+	case "":
+		e.Type = HardLink // early conda-build left it out
+	default:
+		return e, fmt.Errorf("%q: unknown path_type %q", e.Path, e.Type)
+	}
+	if s := str(raw.SHA256); s != "" {
+		if err := checkHex(s, len(e.SHA256)); err != nil {
+			return e, fmt.Errorf("%q: sha256: %w", e.Path, err)
+		}
+		if _, err := hex.Decode(e.SHA256[:], []byte(s)); err != nil {
+			return e, fmt.Errorf("%q: sha256: %w", e.Path, err)
+		}
+		e.HasSHA256 = true
+	}
+	if raw.Size != nil {
+		if *raw.Size < 0 {
+			return e, fmt.Errorf("%q: size_in_bytes is %d", e.Path, *raw.Size)
+		}
+		e.Size = *raw.Size
+	}
+	if raw.NoLink != nil {
+		e.NoLink = *raw.NoLink
+	}
+	return e, nil
+}
+
+// cleanMember returns the clean form of a path inside of a package, or why it
+// is none. "./a//b" is taken as "a/b"; the package itself is no member.
+func cleanMember(p string) (string, error) {
+	switch {
+	case p == "":
+		return "", fmt.Errorf("empty path")
+	case strings.IndexByte(p, 0) >= 0:
+		return "", fmt.Errorf("%q holds a NUL byte", p)
+	case !utf8.ValidString(p):
+		return "", fmt.Errorf("%q is not UTF-8", p)
+	case p[0] == '/':
+		return "", fmt.Errorf("%q is absolute", p)
+	case len(p) > maxPath:
+		return "", fmt.Errorf("path of %d bytes, %d are possible", len(p), maxPath)
+	}
+	for name := range strings.SplitSeq(p, "/") {
+		if name == ".." {
+			return "", fmt.Errorf("%q leaves the package", p)
+		}
+		if len(name) > maxName {
+			return "", fmt.Errorf("%q: name of %d bytes, %d are possible", p, len(name), maxName)
+		}
+	}
+	p = path.Clean(p)
+	if p == "." {
+		return "", fmt.Errorf("the package itself is no member")
+	}
+	return p, nil
+}
