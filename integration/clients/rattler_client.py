@@ -45,4 +45,7 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    # py-rattler's own threads crash the interpreter while it shuts down ("PyGILState_Release"), with the work done
+    os._exit(status)
