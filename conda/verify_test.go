@@ -151,6 +151,8 @@ func TestVerifyPackage(t *testing.T) {
 		{name: "link out of the package", noArchive: true, change: func(s *memSet) { s.files["lib/libdemo.so"].Link = "../../x" }, want: "leads out"},
 		{name: "absolute link", noArchive: true, change: func(s *memSet) { s.files["lib/libdemo.so"].Link = "/etc/passwd" }, want: "absolute"},
 		{name: "file for link", change: func(s *memSet) { s.put("lib/libdemo.so", "x", 0o644) }, want: "lib/libdemo.so"},
+		{name: "copy for link", noArchive: true, change: func(s *memSet) { s.put("lib/libdemo.so", s.files["lib/libdemo.so.1"].body, 0o644) }, trust: TrustConsistent},
+		{name: "copy for link, archive has the link", change: func(s *memSet) { s.put("lib/libdemo.so", s.files["lib/libdemo.so.1"].body, 0o644) }, want: "lib/libdemo.so"},
 		{name: "link for file", change: func(s *memSet) {
 			s.files["bin/demo"] = &memFile{FileInfo: FileInfo{Kind: SymlinkFile, Link: "x"}}
 		}, want: "bin/demo"},
