@@ -33,3 +33,46 @@ func checkLink(name, link string) error {
 	}
 	return nil
 }
+
+// maxPath bounds a path in the index; Linux has no path longer than 4096 bytes, but
+// directory handles can go deeper than that.
+const maxPath = 16 << 10
+
+// splitPath checks a path of the index and cuts off its last component.
+func splitPath(path string) (dir, name string, err error) {
+	if len(path) > maxPath {
+		return "", "", fmt.Errorf("a path of %d bytes", len(path))
+	}
+	for rest, more := path, true; more; {
+		name, rest, more = strings.Cut(rest, "/")
+		if err := checkName(name); err != nil {
+			return "", "", err
+		}
+	}
+	if i := strings.LastIndexByte(path, '/'); i >= 0 {
+		dir = path[:i]
+	}
+	return dir, name, nil
+}
+
+func joinPath(dir, name string) string {
+	if dir == "" {
+		return name
+	}
+	return dir + "/" + name
+}
+
+// checkID makes sure that an id is one harmless component of a path and of a key.
+func checkID(id string) error {
+	if err := checkName(id); err != nil {
+		return err
+	}
+	for _, c := range []byte(id) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
+		default:
+			return fmt.Errorf("%q is no id", id)
+		}
+	}
+	return nil
+}

@@ -30,7 +30,6 @@ type TreeEntry struct {
 // listing is a slice, and the encoding needs no pointers.
 type Tree struct {
 	entries []TreeEntry
-	encode  func() []byte // the encoding; made at most once
 	digest  func() hashing.Digest
 	content func() hashing.Digest
 	bytes   int64 // the sum of the files' sizes
@@ -43,8 +42,7 @@ func newTree(entries []TreeEntry) *Tree {
 			t.bytes += entries[i].Size
 		}
 	}
-	t.encode = func() []byte { return encodeTree(t.entries) }
-	t.digest = sync.OnceValue(func() hashing.Digest { return hashing.Sum(t.encode()) })
+	t.digest = sync.OnceValue(func() hashing.Digest { return hashing.Sum(t.Encode()) })
 	t.content = sync.OnceValue(func() hashing.Digest { return contentDigest(t) })
 	return t
 }
@@ -112,7 +110,7 @@ func (t *Tree) walk(dir int, prefix string, yield func(string, *TreeEntry) bool)
 }
 
 // Encode returns the canonical encoding: equal trees have equal bytes.
-func (t *Tree) Encode() []byte { return t.encode() }
+func (t *Tree) Encode() []byte { return encodeTree(t.entries) }
 
 // Digest names the tree: it is the digest of Encode.
 func (t *Tree) Digest() hashing.Digest { return t.digest() }

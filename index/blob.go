@@ -1,0 +1,263 @@
+package index
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"condafs/fault"
+	"condafs/hashing"
+
+	"golang.org/x/sys/unix"
+)
+
+// blobTime is the modification time of every blob. A write to a blob, by whoever gets
+// past its mode 0444, changes it, so that a quick look finds what to hash again.
+var blobTime = time.Unix(315532800, 0) // 1980
+
+const blobMode = 0o444
+
+func (s *Store) blobPath(d hashing.Digest) string {
+	return filepath.Join(s.dir, blobName(d))
+}
+
+// blobName is relative to the store.
+func blobName(d hashing.Digest) string {
+	hex := d.String()
+	return objectsName + "/" + hex[:2] + "/" + hex[2:]
+}
+
+// HasBlob tells whether a blob is there. It may go the next moment unless it is held
+// or a pinned state refers to it.
+func (s *Store) HasBlob(d hashing.Digest) bool {
+	fi, err := os.Lstat(s.blobPath(d))
+	return err == nil && fi.Mode().IsRegular()
+}
+
+// OpenBlob opens a blob for reading. One that is not there is fault.Corrupt.
+func (s *Store) OpenBlob(d hashing.Digest) (*os.File, error) {
+	f, err := os.Open(s.blobPath(d))
+	if err == nil {
+		return f, nil
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.New("open blob", d.String(), fault.Corrupt, errors.New("it is missing from the store")).WithHint(hintVerify)
+	}
+	return nil, fault.New("open blob", d.String(), fault.Other, err)
+}
+
+// OpenBlobSize is OpenBlob for a blob whose size is known: any other is
+// fault.Corrupt.
+func (s *Store) OpenBlobSize(d hashing.Digest, size int64) (*os.File, error) {
+	f, err := s.OpenBlob(d)
+	if err != nil {
+		return nil, err
+	}
+	fi, err := f.Stat()
+	switch {
+	case err != nil:
+		err = fault.New("open blob", d.String(), fault.Other, err)
+	case fi.Size() != size:
+		err = wrongSize(d, fi.Size(), size)
+	default:
+		return f, nil
+	}
+	f.Close() // only read
+	return nil, err
+}
+
+const hintVerify = "run condafs verify to see which packages are affected"
+
+func wrongSize(d hashing.Digest, is, should int64) error {
+	return fault.New("open blob", d.String(), fault.Corrupt, fmt.Errorf("it has %d bytes, not %d", is, should)).WithHint(hintVerify)
+}
+
+// AdoptFile makes a file of the store's file system the blob d, which is what the
+// caller has found it to hash to. Nobody may have it open for writing. The file is
+// renamed into objects/, or removed if the blob is there already (moved == false). A
+// file that has other names is copied, because it can be written under those.
+//
+// The blob is held by h. It is durable after the next Update that refers to it.
+func (s *Store) AdoptFile(h *Hold, path string, d hashing.Digest) (moved bool, err error) {
+	h.Blob(d)
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return false, adoptError(path, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return false, fault.New("adopt", path, fault.Usage, errors.New("it is no regular file"))
+	}
+	if st.Nlink == 1 {
+		return s.install(path, &st, d)
+	}
+	copied, err := s.copyToStaging(path)
+	if err != nil {
+		return false, adoptError(path, err)
+	}
+	if err := unix.Lstat(copied, &st); err != nil {
+		return false, adoptError(path, err)
+	}
+	if moved, err = s.install(copied, &st, d); err != nil {
+		return false, errors.Join(err, os.Remove(copied))
+	}
+	if err := os.Remove(path); err != nil {
+		return false, adoptError(path, err)
+	}
+	return moved, nil
+}
+
+func adoptError(path string, err error) error {
+	e := fault.New("adopt", path, fault.Other, err)
+	if fault.Is(err, fault.Full) {
+		return e.WithHint(hintFull)
+	}
+	return e
+}
+
+func (s *Store) copyToStaging(path string) (name string, err error) {
+	src, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer src.Close() // only read
+	dst, err := os.CreateTemp(s.StagingDir(), "copy-*")
+	if err != nil {
+		return "", err
+	}
+	// A reflink shares the bytes where the file system can; io.Copy asks the kernel
+	// to copy where it cannot.
+	if err = unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())); err != nil {
+		_, err = io.Copy(dst, src)
+	}
+	if err = errors.Join(err, dst.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(dst.Name()))
+	}
+	return dst.Name(), nil
+}
+
+// install gives a file its final mode, owner and time, so that it never appears in
+// objects/ with others, and its final name.
+func (s *Store) install(path string, st *unix.Stat_t, d hashing.Digest) (moved bool, err error) {
+	// Chown first: it may clear mode bits.
+	if uid, gid := os.Geteuid(), os.Getegid(); int(st.Uid) != uid || int(st.Gid) != gid {
+		if err := os.Lchown(path, uid, gid); err != nil {
+			return false, adoptError(path, err)
+		}
+	}
+	if err := os.Chmod(path, blobMode); err != nil {
+		return false, adoptError(path, err)
+	}
+	if err := os.Chtimes(path, blobTime, blobTime); err != nil {
+		return false, adoptError(path, err)
+	}
+	dst := s.blobPath(d)
+	err = renameNew(path, dst)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		moved, err = s.meetExisting(path, dst, st.Size, d)
+	case err == nil:
+		moved = true
+		s.blobs.Add(1)
+		s.bytes.Add(st.Size)
+	}
+	if err != nil {
+		return false, adoptError(path, err)
+	}
+	s.held.blob(d).seen(d, st.Size)
+	return moved, nil
+}
+
+// renameNew renames and fails as fs.ErrExist if the name is taken.
+func renameNew(from, to string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
+		return err
+	}
+	// A file system without RENAME_NOREPLACE.
+	if err := os.Link(from, to); err != nil {
+		return err
+	}
+	return os.Remove(from)
+}
+
+// meetExisting drops a duplicate of a blob, or puts it in the place of one that turns
+// out to be damaged.
+func (s *Store) meetExisting(path, dst string, size int64, d hashing.Digest) (moved bool, err error) {
+	fi, err := os.Lstat(dst)
+	if err != nil {
+		return false, err
+	}
+	good := fi.Size() == size && fi.Mode().IsRegular()
+	if good && !fi.ModTime().Equal(blobTime) {
+		if good, err = s.rehash(dst, d); err != nil {
+			return false, err
+		}
+	}
+	if good {
+		return false, os.Remove(path)
+	}
+	s.log.Warn("replaced a damaged blob", "digest", d, "bytes", fi.Size(), "should", size)
+	if err := os.Rename(path, dst); err != nil {
+		return false, err
+	}
+	s.bytes.Add(size - fi.Size())
+	return true, nil
+}
+
+// rehash tells whether a blob's bytes are what its name says, and if so marks it as
+// untouched.
+func (s *Store) rehash(path string, d hashing.Digest) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	sums, err := hashing.File(f, 0)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return false, err
+	}
+	if sums.Blake3 != d {
+		return false, nil
+	}
+	return true, os.Chtimes(path, blobTime, blobTime)
+}
+
+// PutBlob stores what r gives, held by h, and returns its sums. It is durable after
+// the next Update that refers to it.
+func (s *Store) PutBlob(h *Hold, r io.Reader, extra hashing.Extra) (hashing.Sums, error) {
+	f, err := os.CreateTemp(s.StagingDir(), "blob-*")
+	if err != nil {
+		return hashing.Sums{}, adoptError("stream", err)
+	}
+	sums, err := hashing.Reader(io.TeeReader(r, f), extra)
+	if err = errors.Join(err, f.Close()); err == nil {
+		_, err = s.AdoptFile(h, f.Name(), sums.Blake3)
+	}
+	if err == nil {
+		return sums, nil
+	}
+	if rmErr := os.Remove(f.Name()); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) {
+		err = errors.Join(err, rmErr)
+	}
+	return hashing.Sums{}, adoptError("stream", err)
+}
+
+// findBlob makes sure that a held blob is there and, for size >= 0, has that size.
+func (s *Store) findBlob(d hashing.Digest, size int64) error {
+	is, ok := s.held.blob(d).seenSize(d)
+	if !ok {
+		fi, err := os.Lstat(s.blobPath(d))
+		if err != nil {
+			return fault.New("refer to blob", d.String(), fault.Corrupt, fmt.Errorf("it is not in the store: %w", err))
+		}
+		is = fi.Size()
+		s.held.blob(d).seen(d, is)
+	}
+	if size >= 0 && is != size {
+		return wrongSize(d, is, size)
+	}
+	return nil
+}
