@@ -1,11 +1,11 @@
 package conda
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -15,8 +15,11 @@ import (
 //
 // It accepts what encoding/json accepts, but for the depth of nesting.
 type jsonScanner struct {
-	r    *bufio.Reader
-	off  int64 // bytes consumed
+	r    io.Reader
+	buf  []byte // what was read; buf[pos:] is yet to be consumed
+	pos  int
+	base int64 // offset of buf in the stream
+	err  error // came with the bytes in buf
 	keep *[]byte
 	max  int // bound of keep
 }
@@ -24,21 +27,50 @@ type jsonScanner struct {
 const maxJSONDepth = 512
 
 func newJSONScanner(r io.Reader) *jsonScanner {
-	return &jsonScanner{r: bufio.NewReaderSize(r, 64<<10)}
+	return &jsonScanner{r: r, buf: make([]byte, 0, 64<<10)}
+}
+
+// offset returns how many bytes were consumed.
+func (s *jsonScanner) offset() int64 { return s.base + int64(s.pos) }
+
+// fill reads more when all of the buffer is consumed. At the end of the stream
+// it returns io.EOF.
+func (s *jsonScanner) fill() error {
+	if s.pos < len(s.buf) {
+		return nil
+	}
+	s.base += int64(len(s.buf))
+	s.pos, s.buf = 0, s.buf[:0]
+	for range 100 {
+		if s.err != nil {
+			return s.err
+		}
+		n, err := s.r.Read(s.buf[:cap(s.buf)])
+		s.buf, s.err = s.buf[:n], err
+		if n > 0 {
+			return nil
+		}
+	}
+	return io.ErrNoProgress
 }
 
 func (s *jsonScanner) errorf(format string, args ...any) error {
-	return fmt.Errorf("offset %d: %w", s.off, fmt.Errorf(format, args...))
+	return fmt.Errorf("offset %d: %w", s.offset(), fmt.Errorf(format, args...))
 }
 
 // next consumes one byte.
 func (s *jsonScanner) next() (byte, error) {
-	c, err := s.r.ReadByte()
-	if err != nil {
-		return 0, readAtError(err)
+	if s.pos == len(s.buf) {
+		if err := s.fill(); err != nil {
+			return 0, readAtError(err)
+		}
 	}
-	s.off++
-	return c, s.record(c)
+	c := s.buf[s.pos]
+	s.pos++
+	if s.keep != nil {
+		return c, s.record(c)
+	}
+	return c, nil
 }
 
 // record keeps what is being captured.
@@ -56,15 +88,16 @@ func (s *jsonScanner) record(b ...byte) error {
 // peek returns the next byte that is not white space, without consuming it.
 func (s *jsonScanner) peek() (byte, error) {
 	for {
-		c, err := s.r.ReadByte()
-		if err != nil {
-			return 0, err
+		for s.pos < len(s.buf) {
+			switch c := s.buf[s.pos]; c {
+			case ' ', '\t', '\r', '\n':
+				s.pos++
+			default:
+				return c, nil
+			}
 		}
-		switch c {
-		case ' ', '\t', '\r', '\n':
-			s.off++
-		default:
-			return c, s.r.UnreadByte()
+		if err := s.fill(); err != nil {
+			return 0, err
 		}
 	}
 }
@@ -258,23 +291,15 @@ func (s *jsonScanner) text() error {
 		return err
 	}
 	for {
-		if s.r.Buffered() == 0 {
-			if _, err := s.r.Peek(1); err != nil {
-				return readAtError(err)
-			}
+		if err := s.fill(); err != nil {
+			return readAtError(err)
 		}
-		b, err := s.r.Peek(s.r.Buffered())
-		if err != nil {
-			return err
-		}
+		b := s.buf[s.pos:]
 		n := plainLen(b)
 		if err := s.record(b[:n]...); err != nil {
 			return err
 		}
-		if _, err := s.r.Discard(n); err != nil {
-			return err
-		}
-		s.off += int64(n)
+		s.pos += n
 		if n == len(b) {
 			continue
 		}
@@ -375,17 +400,13 @@ func (s *jsonScanner) digits() error {
 
 // accept consumes the next byte if it is one of set, else it returns 0.
 func (s *jsonScanner) accept(set string) (byte, error) {
-	b, err := s.r.Peek(1)
-	if err == io.EOF {
+	if err := s.fill(); err == io.EOF {
 		return 0, nil
-	}
-	if err != nil {
+	} else if err != nil {
 		return 0, err
 	}
-	for i := range len(set) {
-		if b[0] == set[i] {
-			return s.next()
-		}
+	if strings.IndexByte(set, s.buf[s.pos]) < 0 {
+		return 0, nil
 	}
-	return 0, nil
+	return s.next()
 }
