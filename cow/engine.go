@@ -2,10 +2,15 @@ package cow
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"os"
+	"runtime"
+	"sync"
 	"time"
 
 	"condafs/conda"
+	"condafs/fault"
 	"condafs/index"
 	"condafs/proc"
 )
@@ -28,6 +33,8 @@ type Options struct {
 	Now func() time.Time
 }
 
+const defaultRepinAfter = 10 * time.Minute
+
 // Invalidator hears what the kernel may have cached and must forget. Its
 // methods only take note: they return at once and may be called with locks held.
 type Invalidator interface {
@@ -41,45 +48,180 @@ type Invalidator interface {
 	SessionEnded(id string)
 }
 
+// Engine holds the sessions of one store. It is safe for concurrent use.
+type Engine struct {
+	store *index.Store
+	o     Options
+	log   *slog.Logger
+	owner uint32 // who runs the daemon, and so owns the store
+	gid   uint32
+	inv   Invalidator
+	head  *headView
+
+	ctx    context.Context // of work in the background; ends with Close
+	stop   context.CancelFunc
+	slots  chan struct{}  // one for each unit that is checked at the same time
+	work   sync.WaitGroup // goroutines in the background
+	failAt func(step) error
+
+	mu       sync.Mutex
+	closed   bool
+	sessions map[string]*Session
+	members  map[member]*Session
+	foreign  map[uint32]*Session // of callers without a pid, by uid
+}
+
+// step names a moment in the life of a unit at which tests let the daemon die.
+type step string
+
+const (
+	stepManifest step = "manifest written"
+	stepMoved    step = "a file moved"
+	stepSealed   step = "sealed"
+	stepPublish  step = "published"
+	stepSettled  step = "settled"
+)
+
+// reach fails where a test wants it to.
+func (e *Engine) reach(at step) error {
+	if e.failAt == nil {
+		return nil
+	}
+	return e.failAt(at)
+}
+
 // New returns an engine over the store, which it does not close. It takes up
 // the sessions that the store has recorded: what dead ones had completed is
-// committed, and living processes find their overlay again.
-func New(store *index.Store, o Options) (*Engine, error) { panic("TODO") }
+// committed in the background, and living processes find their overlay again.
+func New(store *index.Store, o Options) (*Engine, error) {
+	e, err := newEngine(store, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.start(); err != nil {
+		return nil, errors.Join(err, e.Close(context.Background()))
+	}
+	return e, nil
+}
 
-// Engine holds the sessions of one store. It is safe for concurrent use.
-type Engine struct{}
+func newEngine(store *index.Store, o Options) (*Engine, error) {
+	if o.Procs == nil {
+		return nil, fault.New("start engine", "", fault.Usage, errors.New("no process table"))
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.RepinAfter == 0 {
+		o.RepinAfter = defaultRepinAfter
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	e := &Engine{
+		store: store, o: o, log: o.Logger, owner: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
+		slots:    make(chan struct{}, runtime.GOMAXPROCS(0)),
+		sessions: make(map[string]*Session),
+		members:  make(map[member]*Session),
+		foreign:  make(map[uint32]*Session),
+	}
+	e.ctx, e.stop = context.WithCancel(context.Background())
+	return e, nil
+}
+
+// start makes the directories that every store has and takes up old sessions.
+func (e *Engine) start() error {
+	if err := e.makeRoots(); err != nil {
+		return err
+	}
+	var err error
+	if e.head, err = newHeadView(e); err != nil {
+		return err
+	}
+	return e.recover()
+}
 
 // SetInvalidator tells the engine whom to tell about changes. Call it before
 // the first session starts.
-func (e *Engine) SetInvalidator(i Invalidator) {}
+func (e *Engine) SetInvalidator(i Invalidator) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.inv = i
+}
 
-// SessionFor returns the session of the process that the thread tid belongs to,
-// and starts one if it has none. A tid of 0, or one that cannot be identified,
-// shares a session with its uid's other such callers.
-func (e *Engine) SessionFor(tid int, uid, gid uint32) (*Session, error) { panic("TODO") }
-
-// StartSession starts an explicit session of the process o.PID and its descendants.
-func (e *Engine) StartSession(o StartOptions) (*Session, error) { panic("TODO") }
+func (e *Engine) invalidator() Invalidator {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.inv
+}
 
 // Session finds a session, also one that has ended while the kernel still holds
 // nodes of its tree.
-func (e *Engine) Session(id string) (*Session, bool) { panic("TODO") }
-
-// Sessions lists the sessions that have not ended, oldest first.
-func (e *Engine) Sessions() []SessionInfo { panic("TODO") }
-
-// Commit publishes what a session has completed. The session goes on.
-func (e *Engine) Commit(ctx context.Context, id string) (Report, error) { panic("TODO") }
-
-// Discard ends a session and throws away what it has not committed.
-func (e *Engine) Discard(ctx context.Context, id string) error { panic("TODO") }
-
-// End ends an explicit session whose command has exited.
-func (e *Engine) End(ctx context.Context, id string, o Outcome) (Report, error) { panic("TODO") }
+func (e *Engine) Session(id string) (*Session, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s, ok := e.sessions[id]
+	return s, ok
+}
 
 // HeadView returns the read-only view that follows the head.
-func (e *Engine) HeadView() *View { panic("TODO") }
+func (e *Engine) HeadView() *View { return e.head.view }
+
+// EndAll ends every session by its own rules, whether it has members or not:
+// what is complete is committed and the rest is dropped. The error is about
+// what could not be committed and waits for the next New.
+func (e *Engine) EndAll(ctx context.Context) error {
+	var errs []error
+	for _, s := range e.all() {
+		if e.claim(s, stateActive, stateKept, stateWaiting) {
+			_, err := e.finish(ctx, s, s.policy())
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // Close commits what is complete and lets go of the sessions. Their overlays
 // stay on disk for the next New.
-func (e *Engine) Close(ctx context.Context) error { panic("TODO") }
+func (e *Engine) Close(ctx context.Context) error {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return nil
+	}
+	e.closed = true
+	e.mu.Unlock()
+
+	var errs []error
+	for _, s := range e.all() {
+		errs = append(errs, e.suspend(ctx, s))
+	}
+	e.stop()
+	e.work.Wait()
+	for _, s := range e.all() {
+		errs = append(errs, s.release())
+	}
+	if e.head != nil {
+		errs = append(errs, e.head.close())
+	}
+	return errors.Join(errs...)
+}
+
+// background runs f in a goroutine that Close waits for, unless Close has begun.
+func (e *Engine) background(f func()) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return false
+	}
+	e.work.Go(f)
+	return true
+}
+
+// all returns the sessions, oldest first.
+func (e *Engine) all() []*Session {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return sortedSessions(e.sessions)
+}
+
+var errEngineClosed = fault.New("find session", "", fault.NotMounted, errors.New("the daemon is stopping"))

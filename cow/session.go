@@ -1,16 +1,32 @@
 package cow
 
 import (
+	"cmp"
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
 	"time"
 
+	"condafs/fault"
 	"condafs/index"
+	"condafs/proc"
 )
 
 // OnFailure says what becomes of an explicit session whose command failed.
 type OnFailure string
 
 const (
-	// KeepUnits commits complete, verified units and drops the rest: the default.
+	// KeepUnits commits complete units that pass their checks and drops the
+	// rest: the default.
 	KeepUnits OnFailure = "keep-units"
 	// DiscardAll drops everything. Nothing is committed before the end.
 	DiscardAll OnFailure = "discard"
@@ -54,23 +70,287 @@ type SessionInfo struct {
 	Dirty     bool      `json:"dirty"` // holds changes that are not committed
 	// OverlayBytes is the size of the files in the overlay.
 	OverlayBytes int64 `json:"overlay_bytes"`
-	// State is "active", "kept" (see KeepOverlay) or "waiting" (ended, but its
-	// changes could not be committed yet).
+	// State is "active", "ending", "kept" (see KeepOverlay) or "waiting" (ended,
+	// but its changes could not be committed yet).
 	State string `json:"state"`
 }
 
+// state is where a session stands in its life.
+type state string
+
+const (
+	stateActive  state = "active"
+	stateEnding  state = "ending"  // somebody is committing it for the last time
+	stateKept    state = "kept"    // failed, and left for people to look at
+	stateWaiting state = "waiting" // ended, and could not be committed
+	stateEnded   state = "ended"   // all is done; the kernel may still hold nodes
+)
+
 // Session is some processes and the view that they share. It is safe for
 // concurrent use.
-type Session struct{}
+type Session struct {
+	e        *Engine
+	id       string
+	uid, gid uint32
+	start    StartOptions
+	explicit bool
+	foreign  bool // of callers whose processes cannot be told apart
+	started  time.Time
+
+	snap *index.Snapshot
+	hold *index.Hold // on what was sealed, and is perhaps in no snapshot
+	view *View
+	once sync.Once // for release
+
+	// work is held shared by jobs of single units, and alone by what goes
+	// through all of the session.
+	work sync.RWMutex
+	// publishing is held while the session talks to the head.
+	publishing sync.Mutex
+	// recording orders the writes of the session's record.
+	recording sync.Mutex
+
+	// guarded by e.mu
+	state   state
+	members map[member]func() // to cancel the watch
+	lastUse time.Time
+	killed  bool          // a member was killed by a signal
+	outcome *Outcome      // of the command, once End has told
+	changed chan struct{} // closed when a handle or a member is gone
+
+	mu       sync.Mutex
+	jobs     map[string]*job  // by the unit's root
+	items    map[string]*item // what was sealed, by path
+	stalled  map[string]*part // what was sealed by half, by path
+	held     map[string]bool  // groups that are sealed in part, by key
+	removed  map[string]bool  // deletions that were published, by path
+	recorded bool             // the store has a record of the session
+	gone     bool             // and must not get one any more
+}
 
 // ID returns the session's name: short, random, never used again.
-func (s *Session) ID() string { panic("TODO") }
+func (s *Session) ID() string { return s.id }
 
 // UID returns the user whom the session belongs to.
-func (s *Session) UID() uint32 { panic("TODO") }
+func (s *Session) UID() uint32 { return s.uid }
 
 // GID returns the group that its files show.
-func (s *Session) GID() uint32 { panic("TODO") }
+func (s *Session) GID() uint32 { return s.gid }
 
 // View returns the session's tree.
-func (s *Session) View() *View { panic("TODO") }
+func (s *Session) View() *View { return s.view }
+
+// SharedSpace is the part of the index that all users see.
+const SharedSpace = "shared"
+
+// PrivateSpace is the part of the index that only this user sees. What lies there
+// hides what has the same path in SharedSpace.
+func PrivateSpace(uid uint32) string { return "u" + strconv.FormatUint(uint64(uid), 10) }
+
+// spaces returns the spaces that a user sees, the first one first.
+func spaces(uid uint32) []string { return []string{PrivateSpace(uid), SharedSpace} }
+
+// idEncoding has neither upper case nor anything a shell or a path could mind.
+var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// newID returns 50 random bits: enough to never come again in a store.
+func newID() string {
+	const length = 10
+	var b [7]byte
+	rand.Read(b[:]) // never fails
+	return idEncoding.EncodeToString(b[:])[:length]
+}
+
+// newSession makes a session without members on the present head.
+func (e *Engine) newSession(o StartOptions, explicit bool) (*Session, error) {
+	return e.openSession(newID(), o, explicit, e.store.PinHead())
+}
+
+// openSession makes a session over what is on disk under this id, if anything.
+// It takes snap over.
+func (e *Engine) openSession(id string, o StartOptions, explicit bool, snap *index.Snapshot) (*Session, error) {
+	now := e.o.Now()
+	s := &Session{
+		e: e, id: id, uid: o.UID, gid: o.GID, start: o, explicit: explicit, started: now,
+		snap: snap, hold: e.store.NewHold(),
+		state: stateActive, members: make(map[member]func()), lastUse: now, changed: make(chan struct{}),
+		jobs: make(map[string]*job), items: make(map[string]*item), stalled: make(map[string]*part), held: make(map[string]bool), removed: make(map[string]bool),
+	}
+	view, err := newView(e.store, snap, s.upper(), spaces(o.UID), o.UID, o.GID, s.event)
+	if err != nil {
+		s.snap.Release()
+		s.hold.Release()
+		return nil, fault.New("start session", "", fault.Other, err)
+	}
+	s.view = view
+	if inv := e.invalidator(); inv != nil {
+		view.onInvalid(inv.EntryChanged)
+	}
+	return s, nil
+}
+
+// dir is where the session keeps everything on disk.
+func (s *Session) dir() string   { return s.e.store.SessionDir(s.id) }
+func (s *Session) upper() string { return filepath.Join(s.dir(), "upper") }
+
+// release lets go of all that the session holds in memory.
+func (s *Session) release() (err error) {
+	s.once.Do(func() {
+		err = s.view.Close()
+		s.snap.Release()
+		s.hold.Release()
+	})
+	return err
+}
+
+// dirty reports whether the session holds anything that is not committed.
+func (s *Session) dirty() bool { return !s.view.Clean() || s.unsettled() }
+
+func (s *Session) unsettled() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, it := range s.items {
+		if !it.settled {
+			return true
+		}
+	}
+	return len(s.stalled) > 0
+}
+
+// deferred reports whether nothing may be committed before the end.
+func (s *Session) deferred() bool {
+	return s.start.Ephemeral || s.start.OnFailure == DiscardAll
+}
+
+// sessionState is what a record keeps beside its fixed fields.
+type sessionState struct {
+	Members []member `json:"members,omitempty"`
+	Foreign bool     `json:"foreign,omitempty"`
+	Kept    bool     `json:"kept,omitempty"`
+	// Closed says that the daemon stopped in an orderly way, so that no write of
+	// a client was cut short.
+	Closed  bool     `json:"closed,omitempty"`
+	Outcome *Outcome `json:"outcome,omitempty"`
+}
+
+// record writes the session down, so that the next New finds it. It is done at
+// the first write: a session that never wrote leaves nothing to find.
+func (s *Session) record(closed bool) error {
+	s.recording.Lock()
+	defer s.recording.Unlock()
+	s.mu.Lock()
+	gone := s.gone
+	s.mu.Unlock()
+	if gone {
+		return nil
+	}
+	st := sessionState{Foreign: s.foreign, Closed: closed}
+	s.e.mu.Lock()
+	st.Members = slices.SortedFunc(maps.Keys(s.members), member.compare)
+	st.Kept, st.Outcome = s.state == stateKept, s.outcome
+	s.e.mu.Unlock()
+	b, err := json.Marshal(st)
+	if err != nil {
+		return fault.New("record session", s.id, fault.Other, err)
+	}
+	var leader proc.ID
+	if len(st.Members) > 0 {
+		leader = st.Members[0].ID
+	}
+	return s.e.store.PutSession(index.SessionRecord{
+		ID: s.id, Seq: s.snap.Seq(), UID: s.uid, GID: s.gid, Label: s.start.Label, Command: s.start.Command,
+		Ephemeral: s.start.Ephemeral, Explicit: s.explicit, OnFailure: string(s.start.OnFailure),
+		Started: s.started, PID: leader.PID, Start: leader.Start, State: string(b),
+	})
+}
+
+// unrecord removes the record, for good.
+func (s *Session) unrecord() error {
+	s.recording.Lock()
+	defer s.recording.Unlock()
+	s.mu.Lock()
+	s.gone = true
+	recorded := s.recorded
+	s.mu.Unlock()
+	if !recorded {
+		return nil
+	}
+	return s.e.store.DeleteSession(s.id)
+}
+
+// removeFiles deletes all that the session has on disk.
+func (s *Session) removeFiles() error {
+	if err := removeTree(s.dir()); err != nil {
+		return fault.New("remove overlay of session", s.id, fault.Other, err)
+	}
+	return nil
+}
+
+// removeTree is os.RemoveAll for trees in which a client may have taken itself
+// the right to write into directories.
+func removeTree(dir string) error {
+	err := os.RemoveAll(dir)
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	walkErr := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		return os.Chmod(path, 0o700)
+	})
+	return errors.Join(walkErr, os.RemoveAll(dir))
+}
+
+// Sessions lists the sessions that have not ended, oldest first.
+func (e *Engine) Sessions() []SessionInfo {
+	infos := []SessionInfo{}
+	for _, s := range e.all() {
+		if info, ok := s.info(); ok {
+			infos = append(infos, info)
+		}
+	}
+	return infos
+}
+
+func (s *Session) info() (SessionInfo, bool) {
+	i := SessionInfo{
+		ID: s.id, UID: s.uid, Label: s.start.Label, Command: s.start.Command,
+		Explicit: s.explicit, Ephemeral: s.start.Ephemeral, Members: []int{}, Started: s.started, Base: s.snap.Seq(),
+	}
+	s.e.mu.Lock()
+	i.State = string(s.state)
+	for m := range s.members {
+		i.Members = append(i.Members, m.PID)
+	}
+	s.e.mu.Unlock()
+	if i.State == string(stateEnded) {
+		return i, false
+	}
+	slices.Sort(i.Members)
+	i.Dirty = s.dirty()
+	i.OverlayBytes = bytesBelow(s.upper())
+	return i, true
+}
+
+// bytesBelow sums up the sizes of the files below dir. Files come and go while
+// it looks, so it is about right and never fails.
+func bytesBelow(dir string) int64 {
+	var sum int64
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return nil
+		}
+		if info, err := d.Info(); err == nil {
+			sum += info.Size()
+		}
+		return nil
+	})
+	return sum
+}
+
+func sortedSessions(m map[string]*Session) []*Session {
+	return slices.SortedFunc(maps.Values(m), func(a, b *Session) int {
+		return cmp.Or(a.started.Compare(b.started), strings.Compare(a.id, b.id))
+	})
+}

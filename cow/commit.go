@@ -1,0 +1,323 @@
+package cow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"condafs/conda"
+	"condafs/fault"
+	"condafs/index"
+)
+
+// commitAll goes through all changes of the session and publishes them in one
+// transaction. In the final commit of a session, what fails its checks goes into
+// quarantine, and the caller drops what is left; else it stays in the overlay and
+// is reported as pending. An error means that something could not be committed
+// now and perhaps can another time. s.work is held alone.
+func (s *Session) commitAll(ctx context.Context, what scope, final bool) (Report, error) {
+	if what == nothing {
+		return Report{Seq: s.e.store.Head()}, nil
+	}
+	if err := s.resume(""); err != nil {
+		return Report{Seq: s.e.store.Head()}, err
+	}
+	changes, err := s.view.Changes()
+	if err != nil {
+		return Report{Seq: s.e.store.Head()}, err
+	}
+	c := &committing{s: s, what: what, final: final}
+	c.sort(changes)
+	if err := c.prepare(ctx); err != nil {
+		return c.report, err
+	}
+	published, err := s.publishItems(ctx, c.deletions(), c.ops...)
+	c.report.merge(published)
+	return c.report, err
+}
+
+func (r *Report) merge(o Report) {
+	r.Seq = o.Seq
+	r.Committed = append(r.Committed, o.Committed...)
+	r.Dropped = append(r.Dropped, o.Dropped...)
+	r.Pending = append(r.Pending, o.Pending...)
+	r.Quarantined = append(r.Quarantined, o.Quarantined...)
+}
+
+// committing is one run of commitAll.
+type committing struct {
+	s     *Session
+	what  scope
+	final bool
+
+	packages map[string]*packageChange // by the package's directory
+	groups   map[string]*groupChange   // by the unit's key
+	files    []string                  // plain files and links
+	lists    []string
+	ops      []op
+
+	mu     sync.Mutex // guards what follows: packages are checked in parallel
+	report Report
+	failed []error // what can be tried again
+}
+
+// packageChange is what the overlay holds of a package and of its archives.
+type packageChange struct {
+	dir      bool
+	archives []conda.Unit
+}
+
+// groupChange is what the overlay holds of a group of files.
+type groupChange struct {
+	unit    conda.Unit
+	changed []string
+	deleted []string
+}
+
+// sort tells apart what the changes are about.
+func (c *committing) sort(changes []Change) {
+	c.packages = make(map[string]*packageChange)
+	c.groups = make(map[string]*groupChange)
+	for _, ch := range changes {
+		u := conda.Classify(ch.Path, ch.IsDir)
+		if ch.Op == Deleted {
+			c.deletion(ch, u)
+			continue
+		}
+		switch u.Kind {
+		case conda.Package, conda.RattlerPackage:
+			root, _ := packageRoot(u)
+			c.packageAt(root).dir = true
+		case conda.Archive:
+			root, _ := packageRoot(u)
+			p := c.packageAt(root)
+			p.archives = append(p.archives, u)
+		case conda.Repodata:
+			g := c.groupOf(u)
+			g.changed = append(g.changed, ch.Path)
+		case conda.URLs:
+			c.lists = append(c.lists, ch.Path)
+		case conda.Opaque:
+			c.files = append(c.files, ch.Path)
+		case conda.Dir:
+			if c.what == everything && ch.Op == Added && ch.Path != "" {
+				c.ops = append(c.ops, &dirOp{s: c.s, path: ch.Path, mode: 0o755})
+			}
+		}
+	}
+	// What was published as merely consistent may be more by now.
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	for root, p := range c.packages {
+		it := c.s.items[root]
+		if it != nil && len(p.archives) > 0 && conda.Trust(it.public.entry.Trust) == conda.TrustConsistent {
+			p.dir = true
+		}
+	}
+}
+
+func (c *committing) packageAt(root string) *packageChange {
+	p := c.packages[root]
+	if p == nil {
+		p = &packageChange{}
+		c.packages[root] = p
+	}
+	return p
+}
+
+func (c *committing) groupOf(u conda.Unit) *groupChange {
+	g := c.groups[u.Key]
+	if g == nil {
+		g = &groupChange{unit: u}
+		c.groups[u.Key] = g
+	}
+	return g
+}
+
+// deletion takes a deletion in. One of a directory of units is about all that
+// the session saw in it.
+func (c *committing) deletion(ch Change, u conda.Unit) {
+	if c.what != everything || u.Kind == conda.None {
+		return
+	}
+	switch {
+	case u.Kind == conda.Repodata:
+		g := c.groupOf(u)
+		g.deleted = append(g.deleted, ch.Path)
+	case u.Kind == conda.Dir:
+		c.deleteBelow(ch.Path)
+		c.ops = append(c.ops, &deleteOp{s: c.s, path: ch.Path, dir: true, kind: u.Kind})
+	default:
+		c.ops = append(c.ops, &deleteOp{s: c.s, path: ch.Path, kind: u.Kind})
+	}
+}
+
+// deleteBelow deletes what the session has seen in a directory, deepest first.
+func (c *committing) deleteBelow(dir string) {
+	names := make(map[string]bool) // and whether it is a directory
+	for _, space := range spaces(c.s.uid) {
+		list, err := c.s.snap.List(space + "/" + dir)
+		if err != nil {
+			c.fail(err)
+			return
+		}
+		for _, e := range list {
+			names[e.Name] = names[e.Name] || e.Kind == index.KindDir
+		}
+	}
+	c.s.mu.Lock()
+	for p := range c.s.items {
+		if rest, below := strings.CutPrefix(p, dir+"/"); below {
+			name, _, deeper := strings.Cut(rest, "/")
+			names[name] = names[name] || deeper
+		}
+	}
+	c.s.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		p := dir + "/" + name
+		c.deletion(Change{Path: p, Op: Deleted, IsDir: names[name]}, conda.Classify(p, names[name] || !isArchiveName(name)))
+	}
+}
+
+// isArchiveName guesses whether a name in a directory of packages is a file, for
+// something that is no directory of the index: a package is a tree.
+func isArchiveName(name string) bool {
+	_, ok := conda.CutArchiveExt(name)
+	return ok
+}
+
+// prepare checks and seals everything, and makes the operations for what isn't
+// sealed.
+func (c *committing) prepare(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for root, p := range c.packages {
+		wg.Go(func() { c.preparePackage(ctx, root, p) })
+	}
+	for _, g := range c.groups {
+		wg.Go(func() { c.prepareGroup(ctx, g) })
+	}
+	if c.what == everything {
+		for _, p := range c.files {
+			wg.Go(func() { c.prepareFile(ctx, p) })
+		}
+	}
+	wg.Wait()
+	for _, p := range c.lists {
+		c.prepareList(p)
+	}
+	return errors.Join(c.failed...)
+}
+
+// preparePackage seals a package and its archives.
+func (c *committing) preparePackage(ctx context.Context, root string, p *packageChange) {
+	if p.dir {
+		c.outcome(root, c.s.checkAndSeal(ctx, root))
+	}
+	for _, u := range p.archives {
+		if c.s.isSealed(u.Root) {
+			continue // together with its package
+		}
+		archive, err := c.s.prepareArchive(ctx, u)
+		if err == nil {
+			err = c.s.sealAll([]*part{archive})
+		}
+		c.outcome(u.Root, err)
+	}
+}
+
+// isSealed reports whether the overlay has nothing at a path any more.
+func (s *Session) isSealed(path string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	it := s.items[path]
+	return it != nil && !it.settled
+}
+
+// prepareGroup seals the changed members of a group. It is committed whole or
+// not at all.
+func (c *committing) prepareGroup(ctx context.Context, g *groupChange) {
+	members := make([]*part, len(g.changed))
+	for i, p := range g.changed {
+		var err error
+		if members[i], err = c.s.prepareMember(ctx, p); err == nil {
+			continue
+		}
+		c.outcome(p, err)
+		c.s.holdBack(g.unit.Key, true)
+		for _, other := range slices.Delete(slices.Clone(g.changed), i, i+1) {
+			c.outcome(other, fault.New("check repodata", other, fault.KindOf(err), fmt.Errorf("it goes with %s", p)))
+		}
+		return
+	}
+	err := c.s.sealAll(members)
+	c.s.holdBack(g.unit.Key, err != nil)
+	if err != nil {
+		c.outcome(g.unit.Root, err)
+	}
+}
+
+// holdBack keeps a group from being published of which only some members are sealed.
+func (s *Session) holdBack(key string, back bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held[key] = back
+}
+
+// deletions returns the groups of which something was deleted.
+func (c *committing) deletions() map[string]*groupChange {
+	maps.DeleteFunc(c.groups, func(_ string, g *groupChange) bool { return len(g.deleted) == 0 })
+	return c.groups
+}
+
+func (c *committing) prepareFile(ctx context.Context, p string) {
+	plain, err := c.s.prepareFile(ctx, p, nil)
+	if err == nil {
+		err = c.s.sealAll([]*part{plain})
+	}
+	c.outcome(p, err)
+}
+
+func (c *committing) prepareList(p string) {
+	b, f, err := c.s.readList(p)
+	if err != nil {
+		c.outcome(p, err)
+		return
+	}
+	e := f.part(c.s, conda.TrustOpaque).public.entry
+	c.ops = append(c.ops, &listOp{s: c.s, path: p, entry: e, ours: b})
+}
+
+// outcome files what became of one unit.
+func (c *committing) outcome(path string, err error) {
+	if err == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	note := Note{path, err.Error()}
+	switch kind := fault.KindOf(err); {
+	case kind == fault.Corrupt && c.final:
+		if qerr := c.s.quarantine(path, err.Error()); qerr != nil {
+			c.failed = append(c.failed, qerr)
+			return
+		}
+		c.report.Quarantined = append(c.report.Quarantined, note)
+	case (kind == fault.NotFound || kind == fault.Unsupported || kind == fault.Busy) && c.final:
+		c.report.Dropped = append(c.report.Dropped, note) // incomplete, or no file at all
+	case kind == fault.Corrupt, kind == fault.NotFound, kind == fault.Unsupported, kind == fault.Busy:
+		c.report.Pending = append(c.report.Pending, note)
+	default:
+		c.report.Pending = append(c.report.Pending, note)
+		c.failed = append(c.failed, err)
+	}
+}
+
+func (c *committing) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failed = append(c.failed, err)
+}

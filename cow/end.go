@@ -1,0 +1,372 @@
+package cow
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"condafs/fault"
+	"condafs/index"
+)
+
+// scope says how much of a session is committed.
+type scope uint8
+
+const (
+	nothing scope = iota
+	// units: what is complete and can be checked, but neither plain files,
+	// which may have been cut short, nor deletions.
+	units
+	everything
+)
+
+// releaseGrace is how long End waits for the kernel to tell about files that
+// the command has just closed by exiting.
+const releaseGrace = 2 * time.Second
+
+// policy returns how much is committed when s ends.
+func (s *Session) policy() scope {
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	failed := s.killed
+	onFailure := KeepUnits
+	if s.explicit {
+		onFailure = s.start.OnFailure
+	}
+	if s.outcome != nil {
+		failed = s.outcome.ExitCode != 0
+		if s.outcome.OnFailure != "" {
+			onFailure = s.outcome.OnFailure
+		}
+	}
+	switch {
+	case s.start.Ephemeral, failed && onFailure == DiscardAll:
+		return nothing
+	case failed:
+		return units
+	}
+	return everything
+}
+
+// keeps reports whether the failure of its command leaves the session as it is.
+func (s *Session) keeps() bool {
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	if s.outcome == nil || s.outcome.ExitCode == 0 || s.start.Ephemeral {
+		return false
+	}
+	onFailure := s.outcome.OnFailure
+	if onFailure == "" {
+		onFailure = s.start.OnFailure
+	}
+	return onFailure == KeepOverlay
+}
+
+// claim makes the caller the one who ends s, if s is in one of these states.
+func (e *Engine) claim(s *Session, from ...state) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.claimLocked(s, from...)
+}
+
+func (e *Engine) claimLocked(s *Session, from ...state) bool {
+	for _, st := range from {
+		if s.state != st {
+			continue
+		}
+		s.state = stateEnding
+		for m := range s.members {
+			e.leave(m, s)
+		}
+		if e.foreign[s.uid] == s {
+			delete(e.foreign, s.uid)
+		}
+		return true
+	}
+	return false
+}
+
+func (e *Engine) setState(s *Session, st state) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s.state = st
+	s.signal()
+}
+
+// endIfQuiet ends s when its last member is gone and its handles are closed.
+func (e *Engine) endIfQuiet(s *Session) {
+	e.mu.Lock()
+	quiet := !e.closed && s.state == stateActive && len(s.members) == 0 && s.view.OpenHandles() == 0 &&
+		!(s.foreign && e.o.Now().Sub(s.lastUse) < e.o.RepinAfter)
+	if quiet {
+		quiet = e.claimLocked(s, stateActive)
+	}
+	if quiet {
+		e.work.Go(func() {
+			if _, err := e.finish(e.ctx, s, s.policy()); err != nil && !canceled(err) {
+				e.log.Warn("a session could not be committed and waits", "session", s.id, "error", err)
+			}
+		})
+	}
+	ended := s.state == stateEnded
+	e.mu.Unlock()
+	if ended {
+		e.bury(s)
+	}
+}
+
+// finish commits what the scope allows and drops the rest. The caller has
+// claimed s. When something could not be committed that another time could be,
+// for a full disk, nothing is dropped: s waits.
+func (e *Engine) finish(ctx context.Context, s *Session, what scope) (Report, error) {
+	s.view.Retire()
+	s.work.Lock()
+	report, err := s.commitAll(ctx, what, true)
+	s.work.Unlock()
+	if err == nil {
+		err = s.unrecord()
+	}
+	if err != nil {
+		e.setState(s, stateWaiting)
+		return report, err
+	}
+	e.logReport(s, report)
+	e.setState(s, stateEnded)
+	if inv := e.invalidator(); inv != nil {
+		inv.SessionEnded(s.id)
+	}
+	e.bury(s)
+	if len(report.Committed) > 0 {
+		e.retryWaiting(s)
+	}
+	return report, nil
+}
+
+// retryWaiting gives the sessions that could not be committed another chance,
+// now that one could.
+func (e *Engine) retryWaiting(but *Session) {
+	for _, s := range e.all() {
+		if s == but || !e.claim(s, stateWaiting) {
+			continue
+		}
+		if !e.background(func() {
+			if _, err := e.finish(e.ctx, s, s.policy()); err != nil {
+				e.log.Warn("a session still waits to be committed", "session", s.id, "error", err)
+			}
+		}) {
+			e.setState(s, stateWaiting)
+		}
+	}
+}
+
+// bury removes what is left of an ended session as soon as the kernel has let
+// go of its tree: a shell may still stand in a directory of it.
+func (e *Engine) bury(s *Session) {
+	if s.view.References() > 0 || s.view.OpenHandles() > 0 {
+		return // the view tells when that is over
+	}
+	e.mu.Lock()
+	_, there := e.sessions[s.id]
+	delete(e.sessions, s.id)
+	e.mu.Unlock()
+	if !there {
+		return
+	}
+	if err := errors.Join(s.release(), s.removeFiles()); err != nil {
+		e.log.Warn("an ended session leaves something behind until the next start", "session", s.id, "error", err)
+	}
+}
+
+// abandon removes a session that never had a member, and returns why with what
+// went wrong.
+func (e *Engine) abandon(s *Session, why error) error {
+	return errors.Join(why, s.release(), s.removeFiles())
+}
+
+// find returns a session that has not ended.
+func (e *Engine) find(op, id string) (*Session, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := e.sessions[id]
+	if s == nil || s.state == stateEnded {
+		return nil, fault.New(op, id, fault.NotFound, errors.New("there is no such session"))
+	}
+	return s, nil
+}
+
+// Commit publishes what a session holds. An active one goes on: what is
+// complete and not open is committed, and the report says what stays in its
+// overlay. One that was kept or waits ends.
+func (e *Engine) Commit(ctx context.Context, id string) (Report, error) {
+	const op = "commit session"
+	s, err := e.find(op, id)
+	if err != nil {
+		return Report{}, err
+	}
+	if s.start.Ephemeral {
+		return Report{}, fault.New(op, id, fault.Usage, errors.New("it is ephemeral")).WithHint("an ephemeral session can only be discarded")
+	}
+	if e.claim(s, stateKept, stateWaiting) {
+		return e.finish(ctx, s, everything)
+	}
+	s.work.Lock()
+	defer s.work.Unlock()
+	e.mu.Lock()
+	active := s.state == stateActive
+	e.mu.Unlock()
+	if !active {
+		return Report{}, fault.New(op, id, fault.Busy, errors.New("it is being committed"))
+	}
+	report, err := s.commitAll(ctx, everything, false)
+	if err == nil {
+		e.logReport(s, report)
+	}
+	return report, err
+}
+
+// Discard ends a session and throws away what it has not committed.
+func (e *Engine) Discard(ctx context.Context, id string) error {
+	s, err := e.find("discard session", id)
+	if err != nil {
+		return err
+	}
+	if !e.claim(s, stateActive, stateKept, stateWaiting) {
+		return fault.New("discard session", id, fault.Busy, errors.New("it is being committed"))
+	}
+	_, err = e.finish(ctx, s, nothing)
+	return err
+}
+
+// End ends an explicit session whose command has exited. Processes that the
+// command has left behind keep the session, and what they complete is committed
+// when the last of them exits; the report is about what is there now.
+func (e *Engine) End(ctx context.Context, id string, o Outcome) (Report, error) {
+	const op = "end session"
+	s, err := e.find(op, id)
+	if err != nil {
+		return Report{}, err
+	}
+	if !s.explicit {
+		return Report{}, fault.New(op, id, fault.Usage, errors.New("it has no command"))
+	}
+	e.mu.Lock()
+	s.outcome = &o
+	for m := range s.members {
+		if m.PID == s.start.PID {
+			e.leave(m, s) // it waits for us
+		}
+	}
+	e.mu.Unlock()
+	if s.keeps() {
+		return e.keepSession(s)
+	}
+	switch e.awaitQuiet(ctx, s) {
+	case stateActive: // some go on
+		return e.commitSoFar(ctx, s)
+	case stateEnding:
+		return e.finish(ctx, s, s.policy())
+	}
+	return Report{Seq: e.store.Head()}, nil // its last member has ended it
+}
+
+// awaitQuiet waits until s has neither members nor open handles, and then
+// claims it: the result is stateEnding. While there are members, or when handles
+// stay open, it is stateActive. Else s has ended in another way.
+func (e *Engine) awaitQuiet(ctx context.Context, s *Session) state {
+	grace := time.NewTimer(releaseGrace)
+	defer grace.Stop()
+	for {
+		e.mu.Lock()
+		changed, st := s.changed, s.state
+		quiet := len(s.members) == 0 && s.view.OpenHandles() == 0
+		if quiet && e.claimLocked(s, stateActive) {
+			e.mu.Unlock()
+			return stateEnding
+		}
+		busy := len(s.members) > 0
+		e.mu.Unlock()
+		switch {
+		case st == stateEnding:
+			// The exit of its last member was noticed first; that commits it.
+		case st != stateActive || busy:
+			return st
+		}
+		select {
+		case <-changed:
+		case <-grace.C:
+			if st == stateActive {
+				return st
+			}
+		case <-ctx.Done():
+			return stateEnded
+		}
+	}
+}
+
+// commitSoFar commits what the outcome allows of a session that goes on.
+func (e *Engine) commitSoFar(ctx context.Context, s *Session) (Report, error) {
+	what := s.policy()
+	if what == nothing {
+		return Report{Seq: e.store.Head()}, nil
+	}
+	s.work.Lock()
+	defer s.work.Unlock()
+	return s.commitAll(ctx, what, false)
+}
+
+// keepSession leaves s as it is, for people to look at.
+func (e *Engine) keepSession(s *Session) (Report, error) {
+	e.mu.Lock()
+	if s.state == stateActive {
+		for m := range s.members {
+			e.leave(m, s)
+		}
+		s.state = stateKept
+	}
+	e.mu.Unlock()
+	s.mu.Lock()
+	s.recorded = true
+	s.mu.Unlock()
+	return Report{Seq: e.store.Head(), Pending: []Note{{"", "kept after the failure of its command"}}}, s.record(false)
+}
+
+// suspend prepares s for the end of the daemon: what is complete is committed,
+// and the rest is written down for the next one.
+func (e *Engine) suspend(ctx context.Context, s *Session) error {
+	s.work.Lock()
+	defer s.work.Unlock()
+	e.mu.Lock()
+	st := s.state
+	e.mu.Unlock()
+	if st == stateEnded {
+		return nil
+	}
+	var err error
+	if st == stateActive && !s.deferred() {
+		_, err = s.commitAll(ctx, units, false)
+	}
+	if !s.dirty() {
+		return errors.Join(err, s.unrecord())
+	}
+	s.mu.Lock()
+	s.recorded = true
+	s.mu.Unlock()
+	return errors.Join(err, s.record(true))
+}
+
+// logReport tells the log what a commit has done, as far as it matters later.
+func (e *Engine) logReport(s *Session, r Report) {
+	for _, n := range r.Quarantined {
+		e.log.Warn("put into quarantine", "session", s.id, "path", n.Path, "why", n.Why)
+	}
+	for _, n := range r.Dropped {
+		e.log.Info("dropped", "session", s.id, "path", n.Path, "why", n.Why)
+	}
+	if len(r.Committed) > 0 {
+		e.log.Info("committed", "session", s.id, "units", len(r.Committed), "head", index.Seq(r.Seq))
+	}
+}
+
+// canceled reports whether err says that the caller gave up, rather than that
+// something is wrong.
+func canceled(err error) bool { return fault.Is(err, fault.Canceled) }

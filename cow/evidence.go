@@ -1,0 +1,427 @@
+package cow
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"path"
+	"slices"
+	"strings"
+
+	"condafs/conda"
+	"condafs/fault"
+	"condafs/hashing"
+	"condafs/index"
+)
+
+// form is what a path looks like in the store.
+type form struct {
+	entry index.Entry
+	tree  *index.Tree // of a package
+}
+
+// part is one path of a unit that has passed its checks.
+type part struct {
+	unit conda.Unit
+	path string
+	gen  uint64 // of the unit when it was read
+	// shown is what the view goes on showing; public is what others see: modes
+	// don't depend on the client's umask, and metadata tells no session's path.
+	shown, public form
+	// overlay holds the files that are to move, by their paths below path; nil
+	// if nothing of it is in the overlay.
+	overlay map[string]hashing.Digest
+}
+
+// acquire waits until another unit may be checked.
+func (e *Engine) acquire(ctx context.Context) error {
+	select {
+	case e.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fault.New("check unit", "", fault.Canceled, context.Cause(ctx))
+	}
+}
+
+func (e *Engine) yield() { <-e.slots }
+
+// preparePackage checks the package in the directory root and, with it, the
+// archive and metadata beside it. A package that is not complete is NotFound.
+func (s *Session) preparePackage(ctx context.Context, root string) ([]*part, error) {
+	if err := s.e.acquire(ctx); err != nil {
+		return nil, err
+	}
+	defer s.e.yield()
+	u := conda.Classify(root, true)
+	c, err := s.read(root)
+	if err != nil {
+		return nil, err
+	}
+	if !c.isDir() {
+		return nil, fault.New("check package", root, fault.Corrupt, errors.New("it is no directory"))
+	}
+	if u.Kind == conda.Package && c.find(conda.CompletionMarker) == nil {
+		return nil, fault.New("check package", root, fault.NotFound, errors.New("it is not complete"))
+	}
+	archive, evidence, err := s.archiveFor(c)
+	if err != nil {
+		return nil, err
+	}
+	if archive != nil {
+		defer archive.close()
+	}
+	verdict, err := conda.VerifyPackage(ctx, path.Base(root), c, evidence, s.e.o.Limits)
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.treePart(u, c, verdict)
+	if err != nil {
+		return nil, err
+	}
+	parts := []*part{p}
+	if verdict.Trust == conda.TrustVerified {
+		parts = append(parts, archive.part(s, conda.TrustVerified))
+	}
+	sidecars, err := s.prepareSidecars(u)
+	return append(parts, sidecars...), err
+}
+
+// prepareSidecars reads rattler's metadata beside a package.
+func (s *Session) prepareSidecars(u conda.Unit) ([]*part, error) {
+	var parts []*part
+	for _, p := range u.Sidecars {
+		f, err := s.readFile(p, 0)
+		if fault.Is(err, fault.NotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		f.close()
+		if f.Size > 64 {
+			return nil, fault.New("check package", p, fault.Corrupt, fmt.Errorf("%d bytes of metadata", f.Size))
+		}
+		parts = append(parts, f.part(s, conda.TrustOpaque))
+	}
+	return parts, nil
+}
+
+// content is a harvested directory as evidence is asked of it.
+type content struct {
+	path  string
+	gen   uint64
+	list  []HarvestEntry
+	sums  []hashing.Sums // of list, where they were asked for
+	byRel map[string]int
+}
+
+// read harvests a path that nobody writes to.
+func (s *Session) read(p string) (*content, error) {
+	if s.view.Writers(p) > 0 {
+		return nil, fault.New("read unit", p, fault.Busy, errors.New("it is open for writing"))
+	}
+	h, err := s.view.Harvest(p)
+	if err != nil {
+		return nil, err
+	}
+	if len(h.Entries) == 0 || h.Entries[0].Path != "" {
+		return nil, fault.New("read unit", p, fault.NotFound, nil)
+	}
+	c := &content{path: p, gen: h.Gen, list: h.Entries, sums: make([]hashing.Sums, len(h.Entries)), byRel: make(map[string]int, len(h.Entries))}
+	for i := range h.Entries {
+		c.byRel[h.Entries[i].Path] = i
+	}
+	return c, nil
+}
+
+func (c *content) isDir() bool { return c.list[0].Kind == index.KindDir }
+
+func (c *content) find(rel string) *HarvestEntry {
+	if i, ok := c.byRel[rel]; ok {
+		return &c.list[i]
+	}
+	return nil
+}
+
+// special stands for FIFOs, sockets and the like, which no package may hold.
+const special conda.FileKind = 255
+
+// Entries implements conda.FileSet.
+func (c *content) Entries() iter.Seq2[string, conda.FileInfo] {
+	return func(yield func(string, conda.FileInfo) bool) {
+		for i := range c.list[1:] {
+			i++
+			h := &c.list[i]
+			info := conda.FileInfo{Kind: special, Mode: h.Mode, Size: h.Size, Link: h.Link, Sums: func() (hashing.Sums, error) { return c.hash(i) }}
+			switch h.Kind {
+			case index.KindDir:
+				info.Kind = conda.DirectoryFile
+			case index.KindFile:
+				info.Kind = conda.RegularFile
+			case index.KindSymlink:
+				info.Kind = conda.SymlinkFile
+			}
+			if !yield(h.Path, info) {
+				return
+			}
+		}
+	}
+}
+
+// Open implements conda.FileSet.
+func (c *content) Open(rel string) (io.ReadCloser, error) {
+	h := c.find(rel)
+	if h == nil || h.Kind != index.KindFile {
+		return nil, fault.New("open", c.path+"/"+rel, fault.NotFound, nil)
+	}
+	return h.Open()
+}
+
+func (c *content) hash(i int) (hashing.Sums, error) {
+	f, err := c.list[i].Open()
+	if err != nil {
+		return hashing.Sums{}, err
+	}
+	sums, err := hashing.File(f, hashing.SHA256)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return hashing.Sums{}, err
+	}
+	c.sums[i] = sums
+	return sums, nil
+}
+
+// treePart makes the trees of a package that has passed its checks, and so has
+// been hashed.
+func (s *Session) treePart(u conda.Unit, c *content, v conda.Verdict) (*part, error) {
+	p := &part{unit: u, path: u.Root, gen: c.gen, overlay: make(map[string]hashing.Digest)}
+	root := c.list[0].TreeEntry
+	shown := index.NewTreeBuilder(root)
+	root.Mode = conda.NormalMode(conda.DirectoryFile, root.Mode)
+	public := index.NewTreeBuilder(root)
+	inOverlay := !c.list[0].Lower
+	for i, h := range c.list {
+		if i == 0 {
+			continue
+		}
+		e := h.TreeEntry
+		if e.Kind == index.KindFile {
+			e.Digest, e.Size = c.sums[i].Blake3, c.sums[i].Size
+			if !h.Lower {
+				p.overlay[h.Path] = e.Digest
+			}
+		}
+		inOverlay = inOverlay || !h.Lower
+		if err := shown.Add(h.Path, e); err != nil {
+			return nil, err
+		}
+		switch e.Kind {
+		case index.KindDir:
+			e.Mode = conda.NormalMode(conda.DirectoryFile, e.Mode)
+		case index.KindFile:
+			e.Mode = conda.NormalMode(conda.RegularFile, e.Mode)
+			if err := s.rewrite(u.Root+"/"+h.Path, &e, h.Open); err != nil {
+				return nil, err
+			}
+		}
+		if err := public.Add(h.Path, e); err != nil {
+			return nil, err
+		}
+	}
+	if !inOverlay {
+		p.overlay = nil
+	}
+	var err error
+	if p.shown, err = s.treeForm(shown, v); err != nil {
+		return nil, err
+	}
+	p.public, err = s.treeForm(public, v)
+	return p, err
+}
+
+func (s *Session) treeForm(b *index.TreeBuilder, v conda.Verdict) (form, error) {
+	t, err := b.Build()
+	if err != nil {
+		return form{}, err
+	}
+	root := t.At(0)
+	f := form{tree: t, entry: index.Entry{
+		Kind: index.KindTree, Trust: uint8(v.Trust), Mode: root.Mode, Owner: s.uid, Mtime: root.Mtime,
+		Size: t.Bytes(), Digest: t.Digest(), Content: t.ContentDigest(),
+	}}
+	if v.Record != nil {
+		f.entry.SHA256 = v.Record.SHA256
+	}
+	return f, nil
+}
+
+// maxText bounds metadata that is searched for session paths.
+const maxText = 16 << 20
+
+// rewrite takes the session's path out of a file that a client may have written
+// it into, and changes e to the new content.
+func (s *Session) rewrite(p string, e *index.TreeEntry, open opener) error {
+	if s.e.o.MountPoint == "" || e.Size > maxText || !conda.Rewritable(p) {
+		return nil
+	}
+	b, err := readAll(open)
+	if err != nil {
+		return err
+	}
+	b, changed := conda.RewriteSessionPaths(b, s.e.o.MountPoint, s.id)
+	if !changed {
+		return nil
+	}
+	sums, err := s.e.store.PutBlob(s.hold, bytes.NewReader(b), 0)
+	if err != nil {
+		return err
+	}
+	e.Digest, e.Size = sums.Blake3, sums.Size
+	return nil
+}
+
+// readAll reads a small file.
+func readAll(open opener) ([]byte, error) {
+	f, err := open()
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(f)
+	return b, errors.Join(err, f.Close())
+}
+
+// archiveFor finds the archive of an extracted package in the view, to compare
+// the two. Both results are nil if there is none, or it is being written.
+func (s *Session) archiveFor(c *content) (*file, *conda.ArchiveEvidence, error) {
+	for _, name := range archiveNames(c) {
+		f, err := s.readFile(path.Dir(c.path)+"/"+name, hashing.SHA256|hashing.MD5)
+		if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Busy) {
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		return f, &conda.ArchiveEvidence{R: f, Size: f.sums.Size, Fn: name, Sums: f.sums}, nil
+	}
+	return nil, nil, nil
+}
+
+// archiveNames returns the names that the package's archive may have, that in
+// its record first.
+func archiveNames(c *content) []string {
+	dist := path.Base(c.path)
+	names := []string{dist + ".conda", dist + ".tar.bz2"}
+	if h := c.find(conda.CompletionMarker); h != nil && h.Kind == index.KindFile {
+		if rec, err := readRecord(h.Open); err == nil && rec.Fn == names[1] {
+			slices.Reverse(names)
+		}
+	}
+	return names
+}
+
+func readRecord(open opener) (*conda.Record, error) {
+	f, err := open()
+	if err != nil {
+		return nil, err
+	}
+	rec, err := conda.ParseRecord(f)
+	return rec, errors.Join(err, f.Close())
+}
+
+// prepareArchive checks an archive whose extracted package isn't there to vouch
+// for it: against the hashes that the view knows, or else by its structure.
+func (s *Session) prepareArchive(ctx context.Context, u conda.Unit) (*part, error) {
+	if err := s.e.acquire(ctx); err != nil {
+		return nil, err
+	}
+	defer s.e.yield()
+	f, err := s.readFile(u.Root, hashing.SHA256|hashing.MD5)
+	if err != nil {
+		return nil, err
+	}
+	defer f.close()
+	fn := path.Base(u.Root)
+	root, _ := packageRoot(u)
+	if h, err := s.view.Harvest(root + "/" + conda.CompletionMarker); err == nil && len(h.Entries) == 1 && h.Entries[0].Kind == index.KindFile {
+		if rec, err := readRecord(h.Entries[0].Open); err == nil && rec.Fn == fn {
+			switch proves(rec, f.sums) {
+			case proven:
+				return f.part(s, conda.TrustVerified), nil
+			case disproven:
+				return nil, fault.New("check archive", u.Root, fault.Corrupt, errors.New("it has not the hash that its record says"))
+			}
+		}
+	}
+	if s.provenByRepodata(u, fn, f.sums) {
+		return f.part(s, conda.TrustVerified), nil
+	}
+	if _, err := conda.CheckArchive(ctx, f, f.sums.Size, fn, s.e.o.Limits); err != nil {
+		return nil, err
+	}
+	return f.part(s, conda.TrustConsistent), nil
+}
+
+// proof is what a record says about an archive.
+type proof uint8
+
+const (
+	unproven proof = iota // it has no hash
+	proven
+	disproven
+)
+
+func proves(rec *conda.Record, sums hashing.Sums) proof {
+	ok := rec.Size == 0 || rec.Size == sums.Size
+	switch {
+	case rec.SHA256 != "":
+		ok = ok && rec.SHA256 == hex.EncodeToString(sums.SHA256[:])
+	case rec.MD5 != "" && rec.Size != 0:
+		ok = ok && rec.MD5 == hex.EncodeToString(sums.MD5[:])
+	default:
+		return unproven
+	}
+	if ok {
+		return proven
+	}
+	return disproven
+}
+
+// maxRepodata bounds how much repodata is searched for one archive, in bytes.
+const maxRepodata = 512 << 20
+
+// provenByRepodata looks the archive up in the repodata caches of the view. One
+// that knows the name with another hash proves nothing: two channels may have
+// files of one name.
+func (s *Session) provenByRepodata(u conda.Unit, fn string, sums hashing.Sums) bool {
+	dir, _, _ := strings.Cut(u.Root, "/")
+	h, err := s.view.Harvest(dir + "/cache")
+	if err != nil {
+		return false
+	}
+	left := int64(maxRepodata)
+	for _, c := range h.Entries {
+		cu := conda.Classify(dir+"/cache/"+c.Path, false)
+		if c.Kind != index.KindFile || cu.Kind != conda.Repodata || cu.Root != dir+"/cache/"+c.Path || c.Size > left {
+			continue
+		}
+		left -= c.Size
+		if rec, ok := lookup(c.Open, fn); ok && proves(rec, sums) == proven {
+			return true
+		}
+	}
+	return false
+}
+
+// lookup ignores what isn't readable as repodata: it is no evidence.
+func lookup(open opener, fn string) (*conda.Record, bool) {
+	f, err := open()
+	if err != nil {
+		return nil, false
+	}
+	defer f.Close() //nolint:errcheck // read only
+	rec, ok, err := conda.LookupRepodata(f, fn)
+	return rec, ok && err == nil
+}

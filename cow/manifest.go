@@ -1,0 +1,121 @@
+package cow
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"condafs/conda"
+	"condafs/fault"
+	"condafs/hashing"
+	"condafs/index"
+)
+
+// manifest is the redo log of one sealed path: sessions/ID/sealed/NAME.redo
+// while the path waits to be published, NAME.done afterwards, which only keeps
+// the content from being collected as garbage while the view shows it.
+//
+// It is not synced. The kernel keeps it when the daemon dies. When the machine
+// dies, a torn manifest is noticed by its checksum, and what is lost then is a
+// package that was nowhere published yet: its client downloads it again.
+type manifest struct {
+	Path       []byte // a path need not be UTF-8
+	Public     index.Entry
+	PublicTree []byte `json:",omitempty"`
+	Shown      index.Entry
+	ShownTree  []byte       `json:",omitempty"`
+	Base       *index.Entry `json:",omitempty"`
+	Overlay    []manifestFile
+}
+
+// manifestFile is a file that moves from the overlay to the objects.
+type manifestFile struct {
+	Rel    []byte
+	Digest hashing.Digest
+}
+
+const (
+	redoSuffix = ".redo"
+	doneSuffix = ".done"
+)
+
+func (s *Session) sealedDir() string { return filepath.Join(s.dir(), "sealed") }
+
+// writeManifest returns the name of the new file.
+func (s *Session) writeManifest(p *part, it *item) (string, error) {
+	m := manifest{Path: []byte(p.path), Public: p.public.entry, Shown: p.shown.entry, Base: it.base}
+	if p.public.tree != nil {
+		m.PublicTree, m.ShownTree = p.public.tree.Encode(), p.shown.tree.Encode()
+	}
+	for rel, d := range p.overlay {
+		m.Overlay = append(m.Overlay, manifestFile{[]byte(rel), d})
+	}
+	body, err := json.Marshal(m)
+	if err != nil {
+		return "", fault.New("write manifest", p.path, fault.Other, err)
+	}
+	key := hashing.Sum([]byte(p.path))
+	name := filepath.Join(s.sealedDir(), hex.EncodeToString(key[:12])+redoSuffix)
+	if err := os.MkdirAll(s.sealedDir(), 0o700); err != nil {
+		return "", fault.New("write manifest", p.path, fault.Other, err)
+	}
+	tmp := name + ".tmp"
+	err = os.WriteFile(tmp, append([]byte(hashing.Sum(body).String()+"\n"), body...), 0o600)
+	if err == nil {
+		err = os.Rename(tmp, name)
+	}
+	if err != nil {
+		return "", errors.Join(fault.New("write manifest", p.path, fault.Other, err), removeManifest(tmp))
+	}
+	return name, nil
+}
+
+// readManifest fails with fault.Corrupt if the file is torn.
+func readManifest(name string) (*manifest, error) {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fault.New("read manifest", name, fault.Other, err)
+	}
+	sum, body, _ := bytes.Cut(b, []byte("\n"))
+	if string(sum) != hashing.Sum(body).String() {
+		return nil, fault.New("read manifest", name, fault.Corrupt, errors.New("it is torn"))
+	}
+	m := new(manifest)
+	if err := json.Unmarshal(body, m); err != nil {
+		return nil, fault.New("read manifest", name, fault.Corrupt, err)
+	}
+	return m, nil
+}
+
+// item returns what the manifest is about, and what the view shows of it.
+func (m *manifest) item(name string) (it *item, shown form, err error) {
+	path := string(m.Path)
+	it = &item{path: path, public: form{entry: m.Public}, base: m.Base, manifest: name}
+	shown = form{entry: m.Shown}
+	it.unit = conda.Classify(path, m.Public.Kind == index.KindTree)
+	if m.Public.Kind != index.KindTree {
+		return it, shown, nil
+	}
+	if it.public.tree, err = index.DecodeTree(m.PublicTree); err != nil {
+		return nil, shown, err
+	}
+	shown.tree, err = index.DecodeTree(m.ShownTree)
+	return it, shown, err
+}
+
+// settleManifest notes that the item needs no redo any more.
+func settleManifest(it *item) error {
+	base, ok := bytes.CutSuffix([]byte(it.manifest), []byte(redoSuffix))
+	if !ok {
+		return nil
+	}
+	done := string(base) + doneSuffix
+	if err := os.Rename(it.manifest, done); err != nil {
+		return fault.New("settle manifest", it.manifest, fault.Other, err)
+	}
+	it.manifest = done
+	return nil
+}
