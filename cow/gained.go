@@ -1,0 +1,201 @@
+package cow
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"condafs/index"
+)
+
+// gained is the layer between overlay and snapshot: what the view took in after
+// its snapshot was made, by path. Its file remembers that for a daemon that
+// takes the overlay up again. It is guarded by the view's lock.
+type gained struct {
+	file string
+	log  *os.File
+	dirs map[string]map[string]*gain // by the directory's path, then by name
+}
+
+// gain is one thing that was gained.
+type gain struct {
+	obj   *object
+	entry index.Entry
+	gone  bool // not any more, but others know it: if the name is removed, a whiteout must say so
+}
+
+// gainRecord is a line of the file. Paths are bytes: they need not be UTF-8.
+type gainRecord struct {
+	Path  []byte
+	Entry index.Entry
+	Gone  bool `json:",omitempty"`
+	Drop  bool `json:",omitempty"` // nothing is known of the path any more
+}
+
+func splitPath(path string) (dir, name string) {
+	i := strings.LastIndexByte(path, '/')
+	if i < 0 {
+		return "", path
+	}
+	return path[:i], path[i+1:]
+}
+
+func (g *gained) open(file string) error {
+	g.file = file
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	dec := json.NewDecoder(bufio.NewReader(f))
+	for dec.More() {
+		whole := dec.InputOffset()
+		var r gainRecord
+		if err := dec.Decode(&r); err != nil {
+			return f.Truncate(whole) // the daemon died while it wrote the last line
+		}
+		g.apply(&r)
+	}
+	return nil
+}
+
+func (g *gained) close() error {
+	if g.log == nil {
+		return nil
+	}
+	err := g.log.Close()
+	g.log = nil
+	return err
+}
+
+func (g *gained) apply(r *gainRecord) {
+	dir, name := splitPath(string(r.Path))
+	if r.Drop {
+		delete(g.dirs[dir], name)
+		if len(g.dirs[dir]) == 0 {
+			delete(g.dirs, dir)
+		}
+		return
+	}
+	if g.dirs == nil {
+		g.dirs = make(map[string]map[string]*gain)
+	}
+	if g.dirs[dir] == nil {
+		g.dirs[dir] = make(map[string]*gain)
+	}
+	g.dirs[dir][name] = &gain{newObject(string(r.Path), name, &r.Entry), r.Entry, r.Gone}
+}
+
+func (g *gained) record(r gainRecord) error {
+	if g.file == "" {
+		return unix.EROFS
+	}
+	if g.log == nil {
+		f, err := os.OpenFile(g.file, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		if err != nil {
+			return err
+		}
+		g.log = f
+	}
+	b, err := json.Marshal(&r)
+	if err != nil {
+		return err
+	}
+	if _, err := g.log.Write(append(b, '\n')); err != nil {
+		return err
+	}
+	g.apply(&r)
+	return nil
+}
+
+func (g *gained) empty() bool { return len(g.dirs) == 0 }
+
+// get returns what was gained at a name and can be seen unless the overlay hides it.
+func (g *gained) get(dir, name string) *object {
+	if e := g.dirs[dir][name]; e != nil && !e.gone {
+		return e.obj
+	}
+	return nil
+}
+
+// each calls f for what can be seen in a directory.
+func (g *gained) each(dir string, f func(o *object) bool) {
+	for _, e := range g.dirs[dir] {
+		if !e.gone && !f(e.obj) {
+			return
+		}
+	}
+}
+
+// has reports whether anything was ever gained at a path or below.
+func (g *gained) has(path string) bool {
+	dir, name := splitPath(path)
+	if g.dirs[dir][name] != nil {
+		return true
+	}
+	for d := range g.dirs {
+		if d == path || strings.HasPrefix(d, path+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// put adds an entry.
+func (g *gained) put(path string, e index.Entry) error {
+	return g.record(gainRecord{Path: []byte(path), Entry: e})
+}
+
+// relocation is a directory that was renamed, or removed if to is empty.
+type relocation struct{ from, to string }
+
+// follow moves what is below directories along with them, all at once. Their old
+// paths are remembered if anybody can have seen something there.
+func (g *gained) follow(moves ...relocation) error {
+	var drop, add []gainRecord
+	for _, m := range moves {
+		if !g.has(m.from) {
+			continue
+		}
+		for d, names := range g.dirs {
+			if !within(d, m.from) {
+				continue
+			}
+			for name, e := range names {
+				p := join(d, name)
+				drop = append(drop, gainRecord{Path: []byte(p), Drop: true})
+				if m.to != "" {
+					add = append(add, gainRecord{Path: []byte(m.to + p[len(m.from):]), Entry: e.entry, Gone: e.gone})
+				}
+			}
+		}
+		add = append(add, gainRecord{Path: []byte(m.from), Gone: true, Entry: index.Entry{Kind: index.KindDir}})
+	}
+	for _, r := range append(drop, add...) {
+		if err := g.record(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reset forgets everything: the snapshot is a new one.
+func (g *gained) reset() error {
+	g.dirs = nil
+	if g.file == "" {
+		return nil
+	}
+	err := g.close()
+	if rerr := os.Remove(g.file); !errors.Is(rerr, fs.ErrNotExist) {
+		err = errors.Join(err, rerr)
+	}
+	return err
+}

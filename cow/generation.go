@@ -1,0 +1,72 @@
+package cow
+
+import "strings"
+
+// unitDepth is how deep the top of a unit can be: "rattler/pkgs/NAME". Changes
+// are told apart down to there.
+const unitDepth = 3
+
+// generations numbers the changes of a view, by the paths that they were at or below.
+type generations struct {
+	last uint64
+	at   map[string]uint64
+}
+
+// top cuts a path off below unitDepth.
+func top(path string) string {
+	end := 0
+	for range unitDepth {
+		i := strings.IndexByte(path[end:], '/')
+		if i < 0 {
+			return path
+		}
+		end += i + 1
+	}
+	return path[:end-1]
+}
+
+func (g *generations) get(path string) uint64 { return g.at[top(path)] }
+
+// bump notes a change at a path.
+func (g *generations) bump(path string) {
+	if g.at == nil {
+		g.at = make(map[string]uint64)
+	}
+	g.last++
+	path = top(path)
+	for {
+		g.at[path] = g.last
+		i := strings.LastIndexByte(path, '/')
+		if i < 0 {
+			return
+		}
+		path = path[:i]
+	}
+}
+
+// bumpBelow notes that everything at and below a path has changed: a directory
+// came or went.
+func (g *generations) bumpBelow(path string) {
+	g.bump(path)
+	for p := range g.at {
+		if strings.HasPrefix(p, path+"/") {
+			g.at[p] = g.last
+		}
+	}
+}
+
+// Generation returns a number that changes whenever anything at a path or below
+// it does, contents and attributes included. Of a path inside a package it may
+// change when its neighbours do.
+func (v *View) Generation(path string) uint64 {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.gens.get(path)
+}
+
+// touched notes a change of a node. v.mu is held for writing.
+func (v *View) touched(n *Node) {
+	for _, l := range n.links {
+		v.gens.bump(l.dir.at(l.name))
+	}
+}

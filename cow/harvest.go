@@ -1,0 +1,140 @@
+package cow
+
+import (
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"condafs/fault"
+	"condafs/index"
+)
+
+// HarvestEntry is one object of a unit, as its view shows it.
+type HarvestEntry struct {
+	Path            string // relative to what was harvested; "" is that itself
+	index.TreeEntry        // Name is empty; Kind is 0 for a special file; Digest is known only with Lower
+	Lower           bool   // comes from below, unchanged
+	// Open opens the content of a regular file.
+	Open func() (*os.File, error)
+}
+
+// Harvest is the content of a path at one moment: a directory before what is in
+// it, names in order.
+type Harvest struct {
+	Gen     uint64 // the generation at that moment
+	Entries []HarvestEntry
+}
+
+// Harvest lists what the view shows at a path. No lock is held afterwards: what
+// is read of it counts only if Seal, or Generation and Writers, find that
+// nothing has changed meanwhile.
+func (v *View) Harvest(path string) (*Harvest, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	n, err := v.walk(path)
+	if err != nil {
+		return nil, fault.New("harvest", path, fault.Other, err)
+	}
+	h := &Harvest{Gen: v.gens.get(path)}
+	err = v.visit(n, "", func(rel string, n *Node) error {
+		e, err := v.harvestNode(join(path, rel), n)
+		e.Path = rel
+		h.Entries = append(h.Entries, e)
+		return err
+	})
+	v.tidy(n)
+	if err != nil {
+		return nil, fault.New("harvest", path, fault.Other, err)
+	}
+	return h, nil
+}
+
+// visit calls f for a node and everything below it. v.mu is held for writing.
+func (v *View) visit(n *Node, rel string, f func(rel string, n *Node) error) error {
+	if err := f(rel, n); err != nil || !n.isDir() {
+		return err
+	}
+	if n.upper && n.names == nil {
+		if err := v.loadNames(n); err != nil {
+			return err
+		}
+	}
+	list, err := v.list(n)
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(list, func(a, b Dirent) int { return strings.Compare(a.Name, b.Name) })
+	n.refs.Add(1) // it stays while its children come and go
+	defer n.refs.Add(-1)
+	for _, e := range list {
+		c, err := v.child(n, e.Name)
+		if err != nil {
+			return err
+		}
+		err = v.visit(c, join(rel, e.Name), f)
+		v.tidy(c)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *View) harvestNode(path string, n *Node) (HarvestEntry, error) {
+	a, err := v.attr(n)
+	if err != nil {
+		return HarvestEntry{}, err
+	}
+	e := HarvestEntry{
+		TreeEntry: index.TreeEntry{Mode: a.Mode & modeBits, Mtime: unix.TimespecToNsec(a.Mtime)},
+		Lower:     !n.upper,
+	}
+	switch n.typ {
+	case unix.S_IFDIR:
+		e.Kind = index.KindDir
+	case unix.S_IFLNK:
+		e.Kind = index.KindSymlink
+		if e.Link, err = v.readlink(n); err != nil {
+			return e, err
+		}
+	case unix.S_IFREG:
+		e.Kind, e.Size = index.KindFile, a.Size
+		if n.upper {
+			e.Open = func() (*os.File, error) { return v.openByPath(path) }
+			break
+		}
+		obj := n.lower
+		e.Digest = obj.Digest
+		e.Open = func() (*os.File, error) { return v.lower.open(obj) }
+	}
+	return e, nil
+}
+
+// openByPath opens a file of the overlay. Clients can change the overlay at any
+// time, so no link is followed, which could lead anywhere.
+func (v *View) openByPath(path string) (*os.File, error) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if v.closed {
+		return nil, unix.ESTALE
+	}
+	how := unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	}
+	fd, err := unix.Openat2(v.rootfd, path, &how)
+	if err != nil {
+		return nil, fault.New("open", path, fault.Other, err)
+	}
+	f := os.NewFile(uintptr(fd), path)
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+		err = unix.ESTALE // replaced by something else
+	}
+	if err != nil {
+		return nil, fault.New("open", path, fault.Other, closeAfter(f, err))
+	}
+	return f, nil
+}

@@ -1,0 +1,166 @@
+package cow
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"strconv"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The overlay is kept in the format of the kernel's overlayfs: a whiteout is a
+// character device 0:0, an opaque directory has an xattr.
+
+func openat(dirfd int, name string, flags int, mode uint32) (int, error) {
+	for {
+		fd, err := unix.Openat(dirfd, name, flags|unix.O_CLOEXEC, mode)
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
+}
+
+func fstatat(dirfd int, name string, st *unix.Stat_t) error {
+	return unix.Fstatat(dirfd, name, st, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+func isWhiteout(st *unix.Stat_t) bool {
+	return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0
+}
+
+func makeWhiteout(dirfd int, name string) error {
+	return unix.Mknodat(dirfd, name, unix.S_IFCHR, 0)
+}
+
+// setTimes sets times without following links.
+func setTimes(dirfd int, name string, atime, mtime unix.Timespec) error {
+	return unix.UtimesNanoAt(dirfd, name, []unix.Timespec{atime, mtime}, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// keepMtime runs f and puts the modification time of a directory back: what f
+// does in there is our own affair, which no client should see.
+func keepMtime(dirfd int, f func() error) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(dirfd, &st); err != nil {
+		return err
+	}
+	err := f()
+	return errors.Join(err, unix.UtimesNanoAt(dirfd, ".", []unix.Timespec{{Nsec: unix.UTIME_OMIT}, st.Mtim}, 0))
+}
+
+// dirEntry is what getdents says of a name.
+type dirEntry struct {
+	name string
+	ino  uint64
+	typ  uint32 // type bits; 0 if the file system doesn't say
+}
+
+// readNames lists a native directory without "." and "..".
+func readNames(dirfd int) ([]dirEntry, error) {
+	fd, err := openat(dirfd, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	var list []dirEntry
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := unix.ReadDirent(fd, buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			return list, nil
+		}
+		list = parseDirents(buf[:n], list)
+	}
+}
+
+func parseDirents(b []byte, list []dirEntry) []dirEntry {
+	const (
+		inoAt  = unsafe.Offsetof(unix.Dirent{}.Ino)
+		lenAt  = unsafe.Offsetof(unix.Dirent{}.Reclen)
+		typeAt = unsafe.Offsetof(unix.Dirent{}.Type)
+		nameAt = unsafe.Offsetof(unix.Dirent{}.Name)
+	)
+	for len(b) > int(nameAt) {
+		size := int(binary.NativeEndian.Uint16(b[lenAt:]))
+		name := b[nameAt:size]
+		if i := bytes.IndexByte(name, 0); i >= 0 {
+			name = name[:i]
+		}
+		if s := string(name); s != "." && s != ".." {
+			list = append(list, dirEntry{
+				name: s,
+				ino:  binary.NativeEndian.Uint64(b[inoAt:]),
+				typ:  uint32(b[typeAt]) << 12,
+			})
+		}
+		b = b[size:]
+	}
+	return list
+}
+
+// removeAll removes a native name with everything below it. What is gone
+// already is no error.
+func removeAll(dirfd int, name string) error {
+	err := unix.Unlinkat(dirfd, name, 0)
+	if err == nil || err == unix.ENOENT {
+		return nil
+	}
+	if err != unix.EISDIR && err != unix.EPERM {
+		return err
+	}
+	if err := unix.Unlinkat(dirfd, name, unix.AT_REMOVEDIR); err == nil || err == unix.ENOENT {
+		return nil
+	} else if err != unix.ENOTEMPTY && err != unix.EEXIST {
+		return err
+	}
+	fd, err := openat(dirfd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	list, err := readNames(fd)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if err := removeAll(fd, e.name); err != nil {
+			return err
+		}
+	}
+	return unix.Unlinkat(dirfd, name, unix.AT_REMOVEDIR)
+}
+
+// procPath names a native file to the calls that take paths only.
+func procPath(fd int, name string) string {
+	p := "/proc/self/fd/" + strconv.Itoa(fd)
+	if name != "" {
+		p += "/" + name
+	}
+	return p
+}
+
+// checkName rejects what can't be a name.
+func checkName(name string) error {
+	switch {
+	case len(name) > 255:
+		return unix.ENAMETOOLONG
+	case name == "":
+		return unix.ENOENT
+	case name == ".", name == "..":
+		return unix.EINVAL
+	}
+	for i := range len(name) {
+		if name[i] == '/' || name[i] == 0 {
+			return unix.EINVAL
+		}
+	}
+	return nil
+}

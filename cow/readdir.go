@@ -1,0 +1,59 @@
+package cow
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// ReadDir lists a directory, without "." and "..", in no particular order.
+func (v *View) ReadDir(dir *Node) ([]Dirent, error) {
+	list, err := v.readDirShared(dir)
+	if err != errExclusive {
+		return list, err
+	}
+	v.mu.Lock()
+	err = v.loadNames(dir)
+	v.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	return v.ReadDir(dir)
+}
+
+func (v *View) readDirShared(dir *Node) ([]Dirent, error) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	err := v.checkDir(dir)
+	switch {
+	case err == unix.ENOENT:
+		return nil, nil // removed, and somebody is still in it
+	case err != nil:
+		return nil, err
+	case dir.upper && dir.names == nil:
+		return nil, errExclusive
+	}
+	return v.list(dir)
+}
+
+// list merges what the overlay has with what is below. v.mu is held, and the
+// names of the directory are loaded.
+func (v *View) list(dir *Node) ([]Dirent, error) {
+	list := make([]Dirent, 0, len(dir.names))
+	add := func(name string, ino uint64, typ uint32) {
+		if c := dir.children[name]; c != nil {
+			ino = c.ino
+		}
+		list = append(list, Dirent{Name: name, Ino: ino, Type: typ})
+	}
+	for name, e := range dir.names {
+		if !e.whiteout {
+			add(name, e.ino, e.typ)
+		}
+	}
+	err := v.eachUnder(dir, func(o *object) bool {
+		if _, hidden := dir.names[o.Name]; !hidden {
+			add(o.Name, o.ino, o.typ())
+		}
+		return true
+	})
+	return list, err
+}

@@ -1,0 +1,313 @@
+package cow
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"condafs/fault"
+	"condafs/index"
+)
+
+// Seal turns what the overlay has at a path into something from below: entry, and
+// the tree if the entry is one, which show the same as the overlay did. Nodes
+// keep their ids, and open handles go on.
+//
+// It fails with fault.Busy if the generation isn't gen any more or a writer is
+// there. Under the view's lock it then calls move for each regular file of the
+// overlay, with its path relative to the sealed one ("" for that itself) and its
+// native path, which move may take away. If move fails, the view stays as it is,
+// and nothing of it can be used until Seal has been called again successfully;
+// move then gets the same files, gone or not.
+func (v *View) Seal(path string, gen uint64, entry index.Entry, tree *index.Tree, move func(rel, upperPath string) error) error {
+	defer v.queue.flush()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if err := v.sealable(path, gen); err != nil {
+		return fault.New("seal", path, fault.Other, err)
+	}
+	dirPath, name := splitPath(path)
+	dir, err := v.walk(dirPath)
+	if err != nil {
+		return fault.New("seal", path, fault.Other, err)
+	}
+	defer v.tidy(dir)
+	if err := v.seal(dir, name, path, &entry, tree, move); err != nil {
+		return fault.New("seal", path, fault.Other, err)
+	}
+	return nil
+}
+
+func (v *View) sealable(path string, gen uint64) error {
+	switch {
+	case v.closed || v.upperDir == "":
+		return unix.EROFS
+	case v.gens.get(path) != gen:
+		return fault.New("", "", fault.Busy, errors.New("it has changed"))
+	case v.writers(path) > 0:
+		return fault.New("", "", fault.Busy, errors.New("it is open for writing"))
+	}
+	return nil
+}
+
+func (v *View) seal(dir *Node, name, path string, entry *index.Entry, tree *index.Tree, move func(rel, upperPath string) error) error {
+	n := dir.children[name] // nil: nobody knows it
+	if dir.upper && dir.names == nil {
+		if err := v.loadNames(dir); err != nil {
+			return err
+		}
+	}
+	u, there := dir.names[name]
+	if u.whiteout {
+		return unix.ENOENT
+	}
+	if there {
+		if err := v.moveFiles(dir, name, u, "", path, move); err != nil {
+			return err
+		}
+	}
+	if err := v.gained.put(path, *entry); err != nil {
+		return err
+	}
+	if there {
+		if err := v.purge(dir, name); err != nil {
+			return err
+		}
+	}
+	obj := v.gained.get(splitPath(path))
+	if obj.pkg != nil && tree != nil {
+		obj.pkg.tree.Store(tree)
+	}
+	if n == nil {
+		return nil
+	}
+	return v.settle(n, obj)
+}
+
+// moveFiles calls move for the regular files of the overlay at a name and below.
+func (v *View) moveFiles(dir *Node, name string, u upperName, rel, path string, move func(rel, upperPath string) error) error {
+	switch u.typ {
+	case unix.S_IFREG:
+		return move(rel, v.upperDir+"/"+path)
+	case unix.S_IFDIR:
+	default:
+		return nil
+	}
+	n, err := v.child(dir, name)
+	if err != nil {
+		return err
+	}
+	n.refs.Add(1)
+	defer func() {
+		n.refs.Add(-1)
+		v.tidy(n)
+	}()
+	if n.names == nil {
+		if err := v.loadNames(n); err != nil {
+			return err
+		}
+	}
+	for c, u := range n.names {
+		if err := v.moveFiles(n, c, u, join(rel, c), join(path, c), move); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// purge takes a name out of the overlay with all that is below. The directory's
+// time doesn't change.
+func (v *View) purge(dir *Node, name string) error {
+	d, err := v.dir(dir)
+	if err != nil {
+		return err
+	}
+	defer d.release()
+	tmp := v.workName()
+	err = keepMtime(d.fd, func() error {
+		err := unix.Renameat(d.fd, name, v.workfd, tmp)
+		if err == unix.ENOENT {
+			err = nil // a file that has been moved away
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	delete(dir.names, name)
+	v.discard(tmp)
+	return nil
+}
+
+// settle makes a live node show what is below, where its overlay has gone: obj,
+// or nothing if that is nil or of another type. The same goes for what is in it.
+func (v *View) settle(n *Node, obj *object) error {
+	if obj == nil || obj.typ() != n.typ {
+		return v.uproot(n)
+	}
+	wasUpper := n.upper
+	n.upper, n.lower, n.names, n.mark = false, obj, nil, mark{}
+	v.unlinkNative(n)
+	if n.isDir() {
+		v.dirs.drop(n)
+		for name, c := range n.children {
+			o, err := v.under(n, name)
+			if err == nil {
+				err = v.settle(c, o)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	if !wasUpper {
+		return nil
+	}
+	v.hmu.Lock()
+	for _, h := range n.handles {
+		if h.lower == nil {
+			h.lower = obj
+		}
+	}
+	v.hmu.Unlock()
+	// Its names are separate files now. As long as nobody writes, who could tell?
+	n.split = len(n.links) > 1
+	return nil
+}
+
+// uproot takes all names away from a node, and from what is in it.
+func (v *View) uproot(n *Node) error {
+	if a, err := v.attr(n); err == nil {
+		n.last = a
+	} else if n.last.Mode == 0 {
+		n.last = Attr{Ino: n.ino, Mode: n.typ, UID: v.uid, GID: v.gid}
+	}
+	n.last.Nlink = 0
+	for _, c := range n.children {
+		if err := v.uproot(c); err != nil {
+			return err
+		}
+	}
+	for len(n.links) > 0 {
+		n.detach(n.links[0].dir, n.links[0].name)
+	}
+	v.unlinkNative(n)
+	v.dirs.drop(n)
+	n.names = nil
+	v.tidy(n)
+	return nil
+}
+
+// Gain shows a new entry at a path where the view has, and had, nothing. It
+// reports false if there is something else, or if the view has removed what was there.
+func (v *View) Gain(path string, entry index.Entry) (bool, error) {
+	defer v.queue.flush()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if err := v.writable(); err != nil {
+		return false, fault.New("gain", path, fault.Other, err)
+	}
+	ok, err := v.gain(path, entry)
+	if err != nil {
+		err = fault.New("gain", path, fault.Other, err)
+	}
+	return ok, err
+}
+
+func (v *View) gain(path string, entry index.Entry) (bool, error) {
+	dirPath, name := splitPath(path)
+	dir, err := v.walk(dirPath)
+	if err == unix.ENOENT || err == unix.ENOTDIR {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer v.tidy(dir)
+	if !dir.isDir() {
+		return false, nil
+	}
+	f, err := v.find(dir, name, true)
+	switch {
+	case err == nil:
+		want := newObject(path, name, &entry)
+		if f.node != nil && !f.node.upper {
+			f.lower = f.node.lower
+		}
+		return f.lower != nil && f.lower.same(want), nil
+	case err != unix.ENOENT:
+		return false, err
+	case dir.names[name].whiteout || v.gained.has(path):
+		return false, nil
+	}
+	if err := v.gained.put(path, entry); err != nil {
+		return false, err
+	}
+	v.invalidate(dir, name)
+	return true, nil
+}
+
+// Dropped throws away what the overlay has at a path, a removal included: the view
+// shows what is below again. Handles that are open go on.
+func (v *View) Dropped(path string) error {
+	defer v.queue.flush()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if err := v.drop(path); err != nil {
+		return fault.New("drop changes", path, fault.Other, err)
+	}
+	return nil
+}
+
+func (v *View) drop(path string) error {
+	if v.closed || v.upperDir == "" {
+		return unix.EROFS
+	}
+	dirPath, name := splitPath(path)
+	dir, err := v.walk(dirPath)
+	if err == unix.ENOENT || err == unix.ENOTDIR {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer v.tidy(dir)
+	if !dir.upper {
+		return nil
+	}
+	if dir.names == nil {
+		if err := v.loadNames(dir); err != nil {
+			return err
+		}
+	}
+	if _, there := dir.names[name]; !there {
+		return nil
+	}
+	n := dir.children[name]
+	if n != nil {
+		// Handles keep its files; what is to be asked without one stays as it is now.
+		if err := v.orphanAll(n); err != nil {
+			return err
+		}
+	}
+	if err := v.purge(dir, name); err != nil {
+		return err
+	}
+	v.gens.bumpBelow(path)
+	v.invalidate(dir, name)
+	if n == nil {
+		return nil
+	}
+	// The node, and all in it, was what has gone.
+	return v.uproot(n)
+}
+
+// orphanAll prepares a node and what is in it for the loss of all names.
+func (v *View) orphanAll(n *Node) error {
+	for _, c := range n.children {
+		if err := v.orphanAll(c); err != nil {
+			return err
+		}
+	}
+	return v.orphaned(n)
+}

@@ -1,0 +1,211 @@
+package cow
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"condafs/fault"
+	"condafs/index"
+)
+
+// View is a pinned snapshot with a private overlay on top: the file system that
+// one session sees. It is safe for concurrent use.
+//
+// Errors are a unix.Errno, or wrap what fault.Errno turns into one.
+type View struct {
+	upperDir string // "" for a read-only view
+	rootfd   int    // of upperDir
+	workfd   int    // of the directory beside it where things are prepared
+	uid, gid uint32
+	root     *Node
+	retired  atomic.Bool
+	refs     atomic.Int64  // handed out and not given back
+	tmp      atomic.Uint64 // numbers names in the work directory
+	dirs     dirCache
+	queue    queue
+	invalid  func(dir *Node, name string)
+
+	mu     sync.RWMutex
+	lower  lower
+	gained gained
+	linked map[uint64]*Node // live nodes that have several names, by native inode number
+	gens   generations
+	orphan int // descriptors kept for nodes without a name
+	closed bool
+
+	// hmu guards the open handles. It is taken last.
+	hmu     sync.Mutex
+	handles map[*Handle]struct{}
+}
+
+// newView makes the view of a snapshot. Of the spaces of the index, an earlier
+// one hides what a later one has at the same path. All files show uid and gid.
+//
+// upperDir holds the overlay; it is made if it is missing, and taken up as it is
+// if it exists. The view also owns "work" and "gained" beside it. An empty
+// upperDir makes a read-only view.
+//
+// events, if not nil, hears what clients do; see Event. The snapshot stays the
+// caller's, who releases it after Close.
+func newView(store *index.Store, snap *index.Snapshot, upperDir string, spaces []string, uid, gid uint32, events func(Event)) (*View, error) {
+	return openView(pinned{snap, store}, upperDir, spaces, uid, gid, events)
+}
+
+func openView(src source, upperDir string, spaces []string, uid, gid uint32, events func(Event)) (*View, error) {
+	v := &View{
+		upperDir: upperDir,
+		rootfd:   -1,
+		workfd:   -1,
+		uid:      uid,
+		gid:      gid,
+		lower:    lower{src: src, spaces: spaces},
+		linked:   make(map[uint64]*Node),
+		handles:  make(map[*Handle]struct{}),
+	}
+	v.queue.deliver = events
+	obj := v.lower.root()
+	v.root = v.newNode(unix.S_IFDIR, obj.ino)
+	v.root.lower = obj
+	if upperDir == "" {
+		return v, nil
+	}
+	if err := v.openUpper(); err != nil {
+		return nil, fault.New("open overlay", upperDir, fault.Other, errors.Join(err, v.closeNative()))
+	}
+	return v, nil
+}
+
+func (v *View) openUpper() error {
+	beside := filepath.Dir(v.upperDir)
+	work := filepath.Join(beside, "work")
+	if err := os.RemoveAll(work); err != nil {
+		return err
+	}
+	var err error
+	if err = os.MkdirAll(work, 0o700); err != nil {
+		return err
+	}
+	err = os.Mkdir(v.upperDir, 0o755)
+	fresh := err == nil
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if v.workfd, err = openat(unix.AT_FDCWD, work, unix.O_RDONLY|unix.O_DIRECTORY, 0); err != nil {
+		return err
+	}
+	if v.rootfd, err = openat(unix.AT_FDCWD, v.upperDir, unix.O_RDONLY|unix.O_DIRECTORY, 0); err != nil {
+		return err
+	}
+	v.root.upper = true
+	if fresh {
+		v.root.names = make(map[string]upperName)
+		if err := unix.Fchmod(v.rootfd, 0o755); err != nil {
+			return err
+		}
+	}
+	if v.root.mark, err = readMark(v.rootfd, "."); err != nil {
+		return err
+	}
+	return v.gained.open(filepath.Join(beside, "gained"))
+}
+
+// onInvalid sets who hears that a name in a directory appeared, vanished or
+// became another node without an operation of a client. It is called like the
+// receiver of events. Set it before the view is used.
+func (v *View) onInvalid(f func(dir *Node, name string)) { v.invalid = f }
+
+func (v *View) invalidate(dir *Node, name string) {
+	if f := v.invalid; f != nil {
+		v.queue.add(func() { f(dir, name) })
+	}
+}
+
+// Root returns the root directory. It needs no reference and stays as long as
+// the view.
+func (v *View) Root() *Node { return v.root }
+
+// Statfs returns the figures of the file system that holds the overlay.
+func (v *View) Statfs() (unix.Statfs_t, error) {
+	var st unix.Statfs_t
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	var err error
+	switch {
+	case v.closed:
+		err = unix.ESTALE
+	case v.rootfd < 0:
+		st = unix.Statfs_t{Bsize: 4096, Frsize: 4096, Namelen: 255}
+	default:
+		err = unix.Fstatfs(v.rootfd, &st)
+	}
+	return st, err
+}
+
+// Retire makes the view refuse every further change with EROFS, and writes to
+// open files with ESTALE: it has been committed, and nothing more will be.
+func (v *View) Retire() { v.retired.Store(true) }
+
+// writable tells why the view takes no changes.
+func (v *View) writable() error {
+	if v.upperDir == "" || v.retired.Load() {
+		return unix.EROFS
+	}
+	if v.closed {
+		return unix.ESTALE
+	}
+	return nil
+}
+
+// Close releases what the view holds. Its overlay stays on disk. Handles that
+// are open go on; everything else fails with ESTALE.
+func (v *View) Close() error {
+	v.retired.Store(true)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.closed {
+		return nil
+	}
+	v.closed = true
+	return v.closeNative()
+}
+
+func (v *View) closeNative() error {
+	v.dirs.close()
+	err := v.gained.close()
+	for _, fd := range []int{v.rootfd, v.workfd} {
+		if fd >= 0 {
+			err = errors.Join(err, unix.Close(fd))
+		}
+	}
+	v.rootfd, v.workfd = -1, -1
+	return err
+}
+
+// workName returns an unused name in the work directory.
+func (v *View) workName() string { return "#" + strconv.FormatUint(v.tmp.Add(1), 16) }
+
+// discard removes something from the work directory. What can't be removed now
+// is removed when the overlay goes.
+func (v *View) discard(name string) { _ = removeAll(v.workfd, name) }
+
+// walk returns the node at a path. The caller tidies it. v.mu is held for writing.
+func (v *View) walk(path string) (*Node, error) {
+	n := v.root
+	for path != "" {
+		name, rest, _ := cutPath(path)
+		next, err := v.child(n, name)
+		v.tidy(n) // goes only if there was no child to hold it
+		if err != nil {
+			return nil, err
+		}
+		n, path = next, rest
+	}
+	return n, nil
+}
