@@ -133,14 +133,14 @@ func (r *random) bytes(n int) []byte {
 
 func libraryFiles(rng *random, name string) []file {
 	files := []file{
-		{name: "lib/" + name + ".so.1.0", data: rng.bytes(100_000+rng.IntN(300_000)), mode: 0o755},
+		{name: "lib/" + name + ".so.1.0", data: rng.bytes(100_000 + rng.IntN(300_000)), mode: 0o755},
 		{name: "lib/" + name + ".so.1", link: name + ".so.1.0"},
 		{name: "lib/" + name + ".so", link: name + ".so.1"},
 		{name: "lib/pkgconfig/" + name + ".pc", data: []byte("prefix=" + placeholder + "\n"), mode: 0o644, prefix: true},
 		{name: "bin/" + name + "-config", data: []byte("#!/bin/sh\necho " + placeholder + "\n"), mode: 0o755, prefix: true},
 	}
 	for i := range 30 {
-		files = append(files, file{name: fmt.Sprintf("include/%s/h%02d.h", name, i), data: rng.bytes(200+rng.IntN(3000)), mode: 0o644})
+		files = append(files, file{name: fmt.Sprintf("include/%s/h%02d.h", name, i), data: rng.bytes(200 + rng.IntN(3000)), mode: 0o644})
 	}
 	return files
 }
@@ -156,7 +156,7 @@ func moduleFiles(rng *random, name string) []file {
 func largeFiles(rng *random) []file {
 	var files []file
 	for i := range 8 {
-		files = append(files, file{name: fmt.Sprintf("share/large/part%d.bin", i), data: rng.bytes(1<<20), mode: 0o644})
+		files = append(files, file{name: fmt.Sprintf("share/large/part%d.bin", i), data: rng.bytes(1 << 20), mode: 0o644})
 	}
 	return files
 }

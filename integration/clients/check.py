@@ -232,14 +232,13 @@ def check_cache(report, truth, pkgs, fns):
 
 
 def check_rattler_cache(report, truth, cache, fns):
-    """Rattler's pkgs directory: NAME-VERSION-BUILD, some versions of it with a hash behind."""
+    """Rattler's pkgs directory: NAME-VERSION-BUILD, in some versions of rattler with a hash behind."""
     pkgs = os.path.join(cache, "pkgs")
     found = {n: os.path.join(pkgs, n) for n in os.listdir(pkgs)} if os.path.isdir(pkgs) else {}
-    for fn in fns:
-        package = truth.packages[fn]
+    for fn, package in truth.packages.items():
         dist = f"{package['name']}-{package['version']}-{package['build']}"
         folders = [p for n, p in found.items() if os.path.isdir(p) and (n == dist or n.startswith(dist + "-"))]
-        if not folders:
+        if not folders and fn in fns:
             report.add("directories_missing")
             report.note(f"{pkgs}: {dist} missing")
         for folder in folders:

@@ -1,0 +1,289 @@
+package integration
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"text/tabwriter"
+	"time"
+)
+
+// what most tests install: 33 packages of all kinds.
+const app = "app03"
+
+// envs makes a directory for environments and returns a namer of prefixes in it.
+func envs(t *testing.T) func(name string, i int) string {
+	t.Helper()
+	dir := testDir(t)
+	return func(name string, i int) string { return filepath.Join(dir, fmt.Sprintf("%s-%d", name, i)) }
+}
+
+// counts is one cell of the comparison: what a set of clients did.
+type counts struct {
+	clients, errors, silent int
+	judgement
+	took   time.Duration
+	served int64
+}
+
+func (c counts) broken() int {
+	return c.errors + c.silent + c.EnvironmentsBroken + c.EnvironmentsAbsent + c.FilesMissing + c.FilesWrong +
+		c.ArchivesCorrupt + c.ArchivesMissing + c.DirectoriesBroken + c.DirectoriesMissing
+}
+
+// count runs clients at once and looks at everything afterwards.
+func count(t *testing.T, s *server, settle func(), cache string, want string, clients ...*client) counts {
+	t.Helper()
+	before := s.stats().Bytes
+	c := counts{clients: len(clients)}
+	c.took = atOnce(t, clients...)
+	settle()
+	args := []string{"--cache", cache}
+	for _, cl := range clients {
+		if cl.prefix != "" {
+			args = append(args, "--env", cl.prefix+"="+cl.specs)
+		}
+	}
+	c.judgement = judge(t, want, args...)
+	c.served = s.stats().Bytes - before
+	for _, cl := range clients {
+		switch {
+		case cl.err != nil:
+			c.errors++
+		case cl.prefix != "" && !judgeClients(t, cl).OK:
+			c.silent++
+		}
+	}
+	return c
+}
+
+// TestManyCondaClients is the promise: on condafs as many conda clients at once as you like, cold or warm, with
+// `conda clean` beside them, and nothing ever breaks. A plain directory beside it shows what there is to break.
+func TestManyCondaClients(t *testing.T) {
+	sizes := []int{2, 8, 32}
+	if testing.Short() {
+		sizes = []int{4}
+	}
+	for _, n := range sizes {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			s, env := serve(t), envs(t)
+			clients := func(kind, pkgs string) []*client {
+				return several(n, func(i int) *client {
+					// Above a few dozen processes, extraction in threads, as conda did until lately: a test, not a load test.
+					extract := "process"
+					if n > 8 {
+						extract = "thread"
+					}
+					return conda(t, s, pkgs, env(kind, i), app, "--extract", extract)
+				})
+			}
+			plainDir := filepath.Join(testDir(t), "pkgs")
+			plainCold := count(t, s, func() {}, plainDir, app, clients("plain-cold", plainDir)...)
+			plainWarm := count(t, s, func() {}, plainDir, "none", append(clients("plain-warm", plainDir), condaClean(t, plainDir, "-a"))...)
+
+			m := newMount(t)
+			cold := count(t, s, m.settle, m.head(), app, clients("cold", m.pkgs())...)
+			warm := count(t, s, m.settle, m.head(), "none", append(clients("warm", m.pkgs()), condaClean(t, m.pkgs(), "-a"))...)
+			m.mustBeIntact()
+
+			table(t, []string{"plain, cold", "condafs, cold", "plain, warm + clean", "condafs, warm + clean"}, []counts{plainCold, cold, plainWarm, warm})
+			for _, c := range []counts{cold, warm} {
+				if c.broken() > 0 || c.Leftovers > 0 {
+					t.Errorf("condafs broke something: %+v", c)
+				}
+			}
+		})
+	}
+}
+
+func table(t *testing.T, names []string, columns []counts) {
+	t.Helper()
+	w := tabwriter.NewWriter(logWriter{t}, 0, 0, 2, ' ', tabwriter.AlignRight)
+	row := func(name string, of func(counts) any) {
+		fmt.Fprintf(w, "%s\t", name)
+		for _, c := range columns {
+			fmt.Fprintf(w, "%v\t", of(c))
+		}
+		fmt.Fprintln(w)
+	}
+	fmt.Fprint(w, "\t")
+	for _, n := range names {
+		fmt.Fprintf(w, "%s\t", n)
+	}
+	fmt.Fprintln(w)
+	row("clients", func(c counts) any { return c.clients })
+	row("client errors", func(c counts) any { return c.errors })
+	row("silent failures", func(c counts) any { return c.silent })
+	row("environments broken or absent", func(c counts) any { return c.EnvironmentsBroken + c.EnvironmentsAbsent })
+	row("files missing or wrong", func(c counts) any { return c.FilesMissing + c.FilesWrong })
+	row("archives corrupt", func(c counts) any { return c.ArchivesCorrupt })
+	row("archives missing", func(c counts) any { return c.ArchivesMissing })
+	row("packages broken or missing", func(c counts) any { return c.DirectoriesBroken + c.DirectoriesMissing })
+	row("seconds", func(c counts) any { return fmt.Sprintf("%.1f", c.took.Seconds()) })
+	row("MB served", func(c counts) any { return fmt.Sprintf("%.1f", float64(c.served)/1e6) })
+	if err := w.Flush(); err != nil {
+		t.Error(err)
+	}
+}
+
+// logWriter passes whole lines on to the test's log.
+type logWriter struct{ t *testing.T }
+
+func (l logWriter) Write(b []byte) (int, error) {
+	l.t.Log("\n" + string(b))
+	return len(b), nil
+}
+
+// Explicit sessions: each client in one of its own, by `condafs run`.
+func TestManyCondaClientsUnderRun(t *testing.T) {
+	s, env, m := serve(t), envs(t), newMount(t)
+	for _, round := range []string{"cold", "warm"} {
+		clients := several(6, func(i int) *client {
+			return conda(t, s, m.pkgs(), env(round, i), app).under(m, "--label", fmt.Sprint(round, i))
+		})
+		atOnce(t, clients...)
+		mustBeRight(t, clients...)
+	}
+	m.settle()
+	m.headMustHold(app)
+	m.mustBeIntact()
+}
+
+// All clients in one explicit session share one overlay, as processes share a directory: one after the other all is right.
+func TestOneSessionForSeveralCommands(t *testing.T) {
+	s, env, m := serve(t), envs(t), newMount(t)
+	p := needTools(t)
+	script := ""
+	for i, spec := range []string{"app00", "app01"} {
+		script += fmt.Sprintf("%s -m conda_shaped install --json --channel %s --prefix %s %s &&\n", p.python, s.url, env("one", i), spec)
+	}
+	c := pythonClient(t, "a script")
+	c.cmd.Path, c.cmd.Args = "/bin/sh", []string{"sh", "-ec", script + "true"}
+	c.under(m)
+	atOnce(t, c)
+	mustSucceed(t, c)
+	if j := judge(t, "none", "--env", env("one", 0)+"=app00", "--env", env("one", 1)+"=app01"); !j.OK {
+		t.Errorf("environments are not right: %+v", j)
+	}
+	m.settle()
+	m.headMustHold("app00,app01")
+	m.mustBeIntact()
+}
+
+func TestRattlerClients(t *testing.T) {
+	s, env, m := serve(t), envs(t), newMount(t)
+	n := 8
+	if testing.Short() {
+		n = 3
+	}
+	for _, round := range []string{"cold", "warm"} {
+		before := s.stats().ArchiveRequests
+		clients := several(n, func(i int) *client { return rattler(t, s, m.rattler(), env(round, i), app) })
+		took := atOnce(t, clients...)
+		mustBeRight(t, clients...)
+		m.settle()
+		m.rattlerHeadMustHold(app)
+		requests := s.stats().ArchiveRequests - before
+		t.Logf("%s: %d clients in %.1f s, %d archives served", round, n, took.Seconds(), requests)
+		if round == "warm" && requests > 0 {
+			t.Errorf("warm clients downloaded %d archives", requests)
+		}
+	}
+	m.mustBeIntact()
+}
+
+// TestExtractors has both extractors work on the same packages at once, in worker processes and without.
+func TestExtractors(t *testing.T) {
+	m := newMount(t)
+	packages := []string{"odd", "python", "lib00", "lib05", "pure00", "pure07", "old00", "app04", "many"}
+	var clients []*client
+	for _, tool := range []string{"cph", "cps"} {
+		for _, processes := range []string{"1", "2"} {
+			clients = append(clients, extractor(t, m.pkgs(), tool, append([]string{"--processes", processes}, packages...)...))
+		}
+	}
+	atOnce(t, clients...)
+	mustSucceed(t, clients...)
+	m.settle()
+	for _, name := range packages {
+		if j := judge(t, "none", "--cache", m.head()); j.DirectoriesOK != len(packages) || j.ArchivesOK != len(packages) {
+			t.Fatalf("%s: the head does not hold what was extracted: %+v", name, j)
+		}
+	}
+	m.mustBeIntact()
+}
+
+// TestAllKindsAtOnce mixes every client there is, with cleaning beside them, twice over.
+func TestAllKindsAtOnce(t *testing.T) {
+	s, env, m := serve(t), envs(t), newMount(t)
+	for round := range 2 {
+		name := func(kind string) string { return fmt.Sprintf("%s-round%d", kind, round) }
+		var installs, others []*client
+		for i := range 3 {
+			spec := []string{"app00", "app03", "app05"}[i]
+			installs = append(installs,
+				conda(t, s, m.pkgs(), env(name("conda"), i), spec),
+				conda(t, s, m.pkgs(), env(name("run"), i), spec).under(m),
+				rattler(t, s, m.rattler(), env(name("rattler"), i), spec))
+		}
+		others = append(others, extractor(t, m.pkgs(), "cph", "lib00", "odd", "old00"), condaClean(t, m.pkgs(), "-a"), condaClean(t, m.pkgs(), "-t"))
+		atOnce(t, append(installs, others...)...)
+		mustBeRight(t, append(installs, others...)...)
+	}
+	m.mustBeIntact()
+}
+
+// TestSeveralPackageDirectories gives conda the mount first and a plain, full cache second: packages are linked from
+// there and nothing is downloaded, as with a plain first directory.
+func TestSeveralPackageDirectories(t *testing.T) {
+	s, env, m := serve(t), envs(t), newMount(t)
+	full := filepath.Join(testDir(t), "pkgs")
+	fill := conda(t, s, full, env("fill", 0), app)
+	atOnce(t, fill)
+	mustBeRight(t, fill)
+	s.reset()
+	clients := several(3, func(i int) *client { return conda(t, s, m.pkgs()+","+full, env("second", i), app) })
+	atOnce(t, clients...)
+	mustBeRight(t, clients...)
+	if n := s.stats().ArchiveRequests; n > 0 {
+		t.Errorf("%d archives were downloaded although the second directory has them", n)
+	}
+	m.mustBeIntact()
+}
+
+// TestCleanOfEverything: even `conda clean -f`, which removes whole package directories, harms nobody who works.
+func TestCleanOfEverything(t *testing.T) {
+	s, env, m := serve(t), envs(t), newMount(t)
+	first := conda(t, s, m.pkgs(), env("first", 0), app)
+	atOnce(t, first)
+	mustBeRight(t, first)
+	m.settle()
+	clients := several(4, func(i int) *client { return conda(t, s, m.pkgs(), env("beside", i), app) })
+	clean := condaClean(t, m.pkgs(), "-f").under(m)
+	atOnce(t, append(clients, clean)...)
+	mustBeRight(t, append(clients, clean)...)
+	m.settle()
+	if _, err := os.Stat(m.head()); err != nil {
+		t.Errorf("the package directory itself is gone: %v", err)
+	}
+	last := conda(t, s, m.pkgs(), env("last", 0), app)
+	atOnce(t, last)
+	mustBeRight(t, last)
+	m.mustBeIntact()
+}
+
+// TestLargestEnvironment installs everything, with the package of thousands of files and the huge one.
+func TestLargestEnvironment(t *testing.T) {
+	if testing.Short() {
+		t.Skip("large")
+	}
+	s, env, m := serve(t), envs(t), newMount(t)
+	clients := several(3, func(i int) *client { return conda(t, s, m.pkgs(), env("all", i), "universe") })
+	took := atOnce(t, clients...)
+	t.Logf("3 clients, %d packages each: %.1f s", clients[0].outcome.Packages, took.Seconds())
+	mustBeRight(t, clients...)
+	m.settle()
+	m.headMustHold("universe")
+	m.mustBeIntact()
+}
