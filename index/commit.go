@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"condafs/fault"
 	"condafs/hashing"
@@ -167,10 +166,7 @@ func (c *committer) group(first *request) {
 // write makes a group durable and moves head. When it fails, either nothing of the
 // group is visible or the store takes no more writes.
 func (c *committer) write(b *batch) (Seq, error) {
-	ops, err := b.ops()
-	if err != nil {
-		return 0, err
-	}
+	ops := b.ops()
 	head := c.store.Head()
 	trees := b.treeOps()
 	if len(ops) == 0 && len(trees) == 0 {
@@ -310,7 +306,7 @@ func (c *committer) each(ops []op, write func(part []op) error) error {
 }
 
 // ops returns the group's writes, trees and head apart.
-func (b *batch) ops() ([]op, error) {
+func (b *batch) ops() []op {
 	ops := b.records
 	for dir, names := range b.entries.dirs {
 		for name, e := range names {
@@ -321,7 +317,7 @@ func (b *batch) ops() ([]op, error) {
 			ops = append(ops, o)
 		}
 	}
-	return ops, nil
+	return ops
 }
 
 func (b *batch) treeOps() []op {
@@ -355,6 +351,6 @@ func (s *Store) Update(ctx context.Context, info CommitInfo, fn func(tx *Tx) err
 		if err := fn(tx); err != nil {
 			return err
 		}
-		return tx.merge(CommitRecord{Time: time.Now().UTC(), CommitInfo: info.bounded()})
+		return tx.merge(info)
 	}})
 }

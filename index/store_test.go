@@ -312,6 +312,7 @@ func TestRecords(t *testing.T) {
 	s := newStore(t)
 	for i := range 3 {
 		_, err := s.Update(t.Context(), CommitInfo{Label: fmt.Sprint(i), What: []string{"+ x"}}, func(tx *Tx) error {
+			tx.Note("noted")
 			return tx.Put(fmt.Sprint("d", i), Entry{Kind: KindDir, Mode: 0o755})
 		})
 		if err != nil {
@@ -319,7 +320,8 @@ func TestRecords(t *testing.T) {
 		}
 	}
 	log, err := s.Log(2)
-	if err != nil || len(log) != 2 || log[0].Label != "2" || log[1].Label != "1" || log[0].Seq != s.Head() || log[0].Time.IsZero() {
+	if err != nil || len(log) != 2 || log[0].Label != "2" || log[1].Label != "1" || log[0].Seq != s.Head() || log[0].Time.IsZero() ||
+		strings.Join(log[0].What, ",") != "+ x,noted" {
 		t.Errorf("log %+v, %v", log, err)
 	}
 	for _, id := range []string{"b", "a"} {

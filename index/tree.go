@@ -76,10 +76,10 @@ func (t *Tree) Child(i int, name string) (int, bool) {
 // Find returns the entry at a slash-separated path; "" is the root. Links are not
 // followed.
 func (t *Tree) Find(path string) (int, bool) {
-	i := 0
-	for path != "" {
+	i, more := 0, path != ""
+	for more {
 		var name string
-		name, path, _ = strings.Cut(path, "/")
+		name, path, more = strings.Cut(path, "/")
 		next, ok := t.Child(i, name)
 		if !ok {
 			return 0, false

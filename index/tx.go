@@ -3,6 +3,7 @@ package index
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"condafs/fault"
 	"condafs/hashing"
@@ -15,6 +16,7 @@ type Tx struct {
 	layer *layer
 	hold  *Hold
 	trees map[hashing.Digest][]op // new ones
+	notes []string
 	files bool
 	bytes int
 }
@@ -28,6 +30,9 @@ func (t *Tx) Get(path string) (Entry, bool, error) { return getPath(t.layer, pat
 
 // List returns what is in a directory, as Snapshot.List does.
 func (t *Tx) List(dir string) ([]DirEntry, error) { return listPath(t.layer, dir) }
+
+// Note adds a line to What of the commit record, for outcomes that are known only here.
+func (t *Tx) Note(line string) { t.notes = append(t.notes, line) }
 
 // Put sets the entry at a path. Missing parents become directories of mode 0755 with
 // the entry's time and owner. An entry that takes a directory's place removes what
@@ -174,11 +179,13 @@ func (t *Tx) PutTree(tree *Tree) (hashing.Digest, error) {
 }
 
 // merge gives the changes to the group. After an error the group has none of them.
-func (t *Tx) merge(r CommitRecord) error {
+func (t *Tx) merge(info CommitInfo) error {
 	changes, err := t.layer.mergeInto(t.batch.entries)
 	if err != nil || changes == 0 {
 		return err
 	}
+	info.What = append(info.What[:len(info.What):len(info.What)], t.notes...)
+	r := CommitRecord{Time: time.Now().UTC(), CommitInfo: info.bounded()}
 	for d, ops := range t.trees {
 		t.batch.trees[d] = ops
 	}
