@@ -104,7 +104,7 @@ func Classify(p string, isDir bool) Unit {
 // It reports false when the directory is itself a container.
 func classifyDir(parent []string, name, at string) (Unit, bool) {
 	switch {
-	case IsTemporary(name):
+	case IsTemporary(name), isEnvironments(parent, name):
 		return Unit{Kind: None, Key: at, Root: at}, true
 	case isRattlerPkgs(parent) && isRattlerDist(name):
 		return rattlerUnit(at), true
@@ -146,6 +146,13 @@ func rattlerUnit(root string) Unit {
 // isRattlerPkgs reports whether dir is rattler's package cache.
 func isRattlerPkgs(dir []string) bool {
 	return len(dir) == 2 && dir[0] == "rattler" && dir[1] == "pkgs"
+}
+
+// isEnvironments recognises the directories in which rattler and pixi keep
+// environments for commands to run. Environments hold absolute paths, those of
+// the session that made them too, and can be made again from the packages.
+func isEnvironments(parent []string, name string) bool {
+	return len(parent) == 1 && parent[0] == "rattler" && (name == "exec" || strings.HasPrefix(name, "cached-envs-"))
 }
 
 // holdsPackages reports whether packages and archives lie directly in dir.

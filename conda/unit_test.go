@@ -78,6 +78,8 @@ func TestClassify(t *testing.T) {
 		{"rattler/repodata/8f2c.shards-cache-v1", false, Repodata, "rattler/repodata/8f2c"},
 		{"rattler/repodata/shards-v1/" + hash64 + ".msgpack", false, Repodata, "rattler/repodata/shards-v1/" + hash64},
 		{"rattler/run-exports/a-1-0-" + hash64 + ".conda", false, Opaque, "rattler/run-exports/a-1-0-" + hash64 + ".conda"},
+		{"rattler/exec/ab12/bin/python", false, None, "rattler/exec"},
+		{"rattler/cached-envs-v0", true, None, "rattler/cached-envs-v0"},
 		{"rattler/conda-pypi-mapping/x/index", false, Opaque, "rattler/conda-pypi-mapping/x/index"},
 	}
 	for _, tt := range tests {
