@@ -1,0 +1,210 @@
+package index
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"condafs/fault"
+
+	"golang.org/x/sys/unix"
+)
+
+func write(t testing.TB, name, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	tests := []struct {
+		name string
+		make func(t *testing.T, dir string)
+		kind fault.Kind
+		says string
+	}{
+		{"a directory with other things", func(t *testing.T, dir string) { write(t, dir+"/thesis.tex", "") }, fault.Usage, "thesis.tex"},
+		{"a file", func(t *testing.T, dir string) {
+			if err := os.Remove(dir); err != nil {
+				t.Fatal(err)
+			}
+			write(t, dir, "x")
+		}, fault.NotFound, "not a directory"},
+		{"another version", func(t *testing.T, dir string) {
+			write(t, dir+"/"+formatName, `{"format": 99, "uuid": "x"}`)
+		}, fault.Version, "format 99"},
+		{"a broken identity", func(t *testing.T, dir string) { write(t, dir+"/"+formatName, `{"form`) }, fault.Corrupt, formatName},
+		{"no database", func(t *testing.T, dir string) {
+			write(t, dir+"/"+formatName, `{"format": 1, "uuid": "x"}`)
+			write(t, dir+"/objects/ab/cd", "blob")
+		}, fault.Corrupt, "no database"},
+		{"a broken database", func(t *testing.T, dir string) {
+			write(t, dir+"/"+formatName, `{"format": 1, "uuid": "x"}`)
+			write(t, dir+"/db/MANIFEST", "this is none")
+		}, fault.Corrupt, "database"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "store")
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			tt.make(t, dir)
+			before := listTree(dir)
+			s, err := Open(dir, Options{Logger: quiet})
+			if err == nil {
+				s.Close()
+				t.Fatal("it was opened")
+			}
+			if !fault.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.says) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "; ") {
+				t.Errorf("%v: %v", fault.KindOf(err), err)
+			}
+			if tt.kind == fault.Usage && listTree(dir) != before {
+				t.Errorf("it left %s", listTree(dir))
+			}
+		})
+	}
+}
+
+func listTree(dir string) string {
+	var b strings.Builder
+	filepath.Walk(dir, func(path string, fi os.FileInfo, err error) error {
+		fmt.Fprintln(&b, path, err)
+		return nil
+	})
+	return b.String()
+}
+
+func TestOpenTakesWhatAFirstAttemptLeft(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/"+formatTemp, "half")
+	write(t, dir+"/"+lockName, "123\n")
+	if err := os.Mkdir(dir+"/lost+found", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s := openTest(t, dir)
+	uuid := s.UUID()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("closed twice: %v", err)
+	}
+	write(t, dir+"/staging/left/over", "x")
+	if s := openTest(t, dir); s.UUID() != uuid {
+		t.Error("it became another store")
+	}
+	if _, err := os.Stat(dir + "/staging/left"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("staging was not emptied: %v", err)
+	}
+}
+
+func TestSecondDaemonIsTold(t *testing.T) {
+	s := newStore(t)
+	_, err := Open(s.Dir(), Options{Logger: quiet})
+	if !fault.Is(err, fault.Busy) || !strings.Contains(err.Error(), fmt.Sprintf("pid %d", os.Getpid())) {
+		t.Errorf("err = %v", err)
+	}
+	putFile(t, s, "still", "works")
+}
+
+// mountTemp mounts a small file system, or skips where that is not allowed.
+func mountTemp(t *testing.T, size string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Mount("condafs-test", dir, "tmpfs", 0, "size="+size); err != nil {
+		t.Skipf("cannot mount a small tmpfs: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func TestReadOnlyFileSystem(t *testing.T) {
+	dir := mountTemp(t, "64m")
+	s, err := Open(dir, Options{Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir, Options{Logger: quiet}); !fault.Is(err, fault.ReadOnly) || !strings.Contains(err.Error(), "writable") {
+		t.Errorf("err = %v", err)
+	}
+}
+
+func TestFullFileSystem(t *testing.T) {
+	dir := mountTemp(t, "96m")
+	s, err := Open(dir, Options{Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	putFile(t, s, "before", "content")
+	filler, err := os.Create(dir + "/sessions/filler")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := make([]byte, 1<<20)
+	for err == nil {
+		_, err = filler.Write(block)
+	}
+	if err := filler.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	h := s.NewHold()
+	defer h.Release()
+	if _, err := s.PutBlob(h, strings.NewReader(strings.Repeat("x", 1<<20)), 0); !fault.Is(err, fault.Full) {
+		t.Errorf("PutBlob: %v", err)
+	}
+	if staged, err := os.ReadDir(s.StagingDir()); err != nil || len(staged) != 0 {
+		t.Errorf("staging holds %v, %v", staged, err)
+	}
+	put := func(tx *Tx) error { return tx.Put("dir", Entry{Kind: KindDir, Mode: 0o755}) }
+	head := s.Head()
+	if _, err := s.Update(t.Context(), CommitInfo{}, put); !fault.Is(err, fault.Full) || !strings.Contains(err.Error(), "gc") {
+		t.Errorf("Update: %v", err)
+	}
+	if s.Head() != head {
+		t.Error("head moved")
+	}
+	// A full store closes and opens: it has set space aside for that.
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = Open(dir, Options{Logger: quiet}); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if s.Head() != head {
+		t.Error("head was lost")
+	}
+	if _, err := s.GC(t.Context(), GCOptions{}, nil); err != nil {
+		t.Errorf("GC: %v", err)
+	}
+	if err := os.Remove(dir + "/sessions/filler"); err != nil {
+		t.Fatal(err)
+	}
+	if seq := update(t, s, put); seq <= head {
+		t.Error("it did not recover")
+	}
+	if e, ok := get(t, s.PinHead(), "before"); !ok || readAll(t, s, e.Digest) != "content" {
+		t.Error("content was lost")
+	}
+}
