@@ -28,7 +28,7 @@ func BenchmarkVerifyPackage(b *testing.B) {
 	p := benchPackage()
 	for _, ext := range []string{".conda", ".tar.bz2"} {
 		s, archive := installed(p, ext)
-		sums, err := hashing.Reader(bytes.NewReader(archive), hashing.SHA256)
+		sums, err := hashing.Reader(bytes.NewReader(archive), hashing.SHA256|hashing.MD5)
 		if err != nil {
 			b.Fatal(err)
 		}

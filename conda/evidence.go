@@ -72,5 +72,5 @@ type ArchiveEvidence struct {
 	R    io.ReaderAt
 	Size int64 // bytes
 	Fn   string
-	Sums hashing.Sums // with SHA-256 and MD5
+	Sums hashing.Sums // with SHA-256 and MD5, see [Record.Fits]
 }

@@ -3,7 +3,6 @@ package conda
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"sort"
@@ -52,9 +51,12 @@ func VerifyPackage(ctx context.Context, dirName string, fsys FileSet, archive *A
 	if listErr != nil && !fault.Is(listErr, fault.Corrupt) {
 		return Verdict{}, listErr
 	}
-	why := v.archiveMismatch(archive)
+	fit, why := FitNo, "its archive is not in the cache"
+	if archive != nil {
+		fit, why = v.record.Fits(archive.Sums)
+	}
 	switch {
-	case archive != nil && (why == "" || why == whyNoHash):
+	case fit != FitNo:
 		// The archive decides, also where its own list of files is wrong.
 		if listErr != nil {
 			paths = nil
@@ -66,7 +68,7 @@ func VerifyPackage(ctx context.Context, dirName string, fsys FileSet, archive *A
 		return Verdict{}, listErr
 	}
 	verdict := Verdict{Trust: TrustConsistent, Record: v.record, Why: why}
-	if why == "" {
+	if fit == FitYes {
 		verdict.Trust = TrustVerified
 	}
 	return verdict, nil
@@ -278,33 +280,6 @@ func (v *verifier) checkPath(e *PathEntry) error {
 }
 
 func isInfo(p string) bool { return strings.HasPrefix(p, "info/") }
-
-const whyNoHash = "its record does not carry the archive's hash"
-
-// archiveMismatch says why the archive is not the one that the record
-// describes; empty when it is.
-func (v *verifier) archiveMismatch(a *ArchiveEvidence) string {
-	r := v.record
-	if a == nil {
-		return "its archive is not in the cache"
-	}
-	if r.Size != 0 && r.Size != a.Size {
-		return fmt.Sprintf("%s has %d bytes, the record says %d", a.Fn, a.Size, r.Size)
-	}
-	switch {
-	case r.SHA256 != "":
-		if a.Sums.Has&hashing.SHA256 == 0 || hex.EncodeToString(a.Sums.SHA256[:]) != r.SHA256 {
-			return a.Fn + " has another SHA-256 than the record says"
-		}
-	case r.MD5 != "" && r.Size != 0:
-		if a.Sums.Has&hashing.MD5 == 0 || hex.EncodeToString(a.Sums.MD5[:]) != r.MD5 {
-			return a.Fn + " has another MD5 than the record says"
-		}
-	default:
-		return whyNoHash
-	}
-	return ""
-}
 
 // compareArchive checks that the tree is what the archive holds. Files that
 // paths vouches for (nil: none) need not be hashed again.
