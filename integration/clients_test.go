@@ -134,7 +134,7 @@ func (c *client) complaint() string {
 	if c.err == nil && c.outcome.Success {
 		return ""
 	}
-	return fmt.Sprintf("%s: %v: %s: %s\n%s", c.name, c.err, c.outcome.Exception, c.outcome.Error, tail(c.stderr.String()))
+	return fmt.Sprintf("%s: %v: %s: %s\n%s", c.name, c.err, c.outcome.Exception, c.outcome.Error[:min(len(c.outcome.Error), 1500)], tail(c.stderr.String()))
 }
 
 // atOnce runs clients at the same time until all have ended, and returns how long that took.

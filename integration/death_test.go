@@ -28,10 +28,7 @@ func TestKilledClientLeavesNothing(t *testing.T) {
 				if how == "run" {
 					victim.under(m)
 				}
-				atOnce(t, victim)
-				if victim.err == nil {
-					t.Fatalf("the client was to die at %s and did not: %s", point, victim.stdout.String())
-				}
+				dies(t, victim)
 				m.settle()
 				if j := judge(t, "none", "--cache", m.head()); !j.OK || j.Leftovers > 0 {
 					t.Errorf("a dead client left something broken: %+v", j)
