@@ -1,0 +1,114 @@
+package fs
+
+import (
+	"os"
+	"sync"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"condafs/cow"
+)
+
+// openState is how a node's contents are reached while it is open. The kernel
+// has rules for this, and answers an open that breaks them with EIO:
+//
+//   - While any handle of a node is passthrough, all new ones must be, and to the
+//     same backing file.
+//   - While a handle uses the page cache, no new one may be passthrough.
+//
+// So the first open of a node chooses and the later ones follow, until all are
+// released. The kernel lets go of a handle before it sends RELEASE, so counting
+// here can only be on the safe side.
+//
+// The page cache has a rule of the same kind: it is one for all handles of a node,
+// so pages that one of them has read must be good for the others. Hence each
+// handle tells cow that the kernel depends on its native file. If the node is to
+// get another one by then (a blob is opened for writing), cow gives the name to a
+// new node and answers ESTALE, upon which the kernel looks the name up again.
+type openState struct {
+	mu       sync.Mutex // held across cow's Open and Release, too: see openFile
+	handles  int
+	backing  *backing // nil: page cache
+	bypassed bool     // was written past the page cache, which may hold old pages
+}
+
+// backing is a native file that the kernel reads and writes in our stead.
+type backing struct {
+	id       int32
+	dev, ino uint64 // of the native file: a node whose file has changed must not use it
+}
+
+// attach chooses how the kernel reaches the contents of h, a new handle of nd,
+// and says so in out. nd.open.mu is held. An error means that the caller has to
+// release h: ESTALE makes the kernel look the name up again and find another node.
+func (f *fileSystem) attach(nd *node, h *cow.Handle, out *fuse.OpenOut) error {
+	st := &nd.open
+	switch {
+	case st.handles == 0:
+		st.backing = f.register(h)
+	case st.backing != nil && !st.backing.is(h.File()):
+		return syscall.ESTALE
+	}
+	st.handles++
+	h.SetPassthrough(true)
+	if st.backing != nil {
+		st.bypassed = st.bypassed || h.Writable()
+		out.OpenFlags |= fuse.FOPEN_PASSTHROUGH
+		out.BackingID = st.backing.id
+		return nil
+	}
+	if !st.bypassed {
+		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
+	}
+	return nil
+}
+
+// detach undoes attach. nd.open.mu is held.
+func (f *fileSystem) detach(nd *node) {
+	st := &nd.open
+	st.handles--
+	if st.handles > 0 || st.backing == nil {
+		return
+	}
+	if errno := f.server.UnregisterBackingFd(st.backing.id); errno != 0 {
+		f.log.Warn("cannot unregister a backing file", "error", errno)
+	}
+	st.backing = nil
+}
+
+// register makes h's native file a backing file, or returns nil for the page cache.
+func (f *fileSystem) register(h *cow.Handle) *backing {
+	if !f.passthrough.Load() || !h.Passthrough() {
+		return nil
+	}
+	dev, ino, err := identify(h.File())
+	if err != nil {
+		return nil
+	}
+	id, errno := f.server.RegisterBackingFd(&fuse.BackingMap{Fd: int32(h.File().Fd())})
+	switch errno {
+	case 0:
+		return &backing{id: id, dev: dev, ino: ino}
+	case unix.ENOMEM, unix.EMFILE, unix.ENFILE, unix.EINTR:
+		return nil // this one only
+	}
+	if f.passthrough.CompareAndSwap(true, false) {
+		f.log.Info("no passthrough, file contents go through the daemon", "error", errno, "needs", "CAP_SYS_ADMIN and Linux 6.9")
+	}
+	return nil
+}
+
+func (b *backing) is(file *os.File) bool {
+	dev, ino, err := identify(file)
+	return err == nil && dev == b.dev && ino == b.ino
+}
+
+func identify(file *os.File) (dev, ino uint64, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
+		return 0, 0, err
+	}
+	return st.Dev, st.Ino, nil
+}

@@ -1,0 +1,169 @@
+package fs
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"condafs/index"
+)
+
+// names lists a directory, sorted.
+func names(t testing.TB, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	must(t, err)
+	var list []string
+	for _, e := range entries {
+		list = append(list, e.Name())
+	}
+	return list
+}
+
+func TestMountRoot(t *testing.T) {
+	m := newMount(t, mountOptions{})
+	if got, want := names(t, m.dir), []string{".condafs", ".head", ".sessions", "pkgs", "rattler"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for _, name := range []string{"pkgs", "rattler"} {
+		target, err := os.Readlink(filepath.Join(m.dir, name))
+		must(t, err)
+		if want := ".sessions/" + m.session.ID() + "/" + name; target != want {
+			t.Errorf("%s leads to %q, want %q", name, target, want)
+		}
+		st, err := os.Lstat(filepath.Join(m.dir, name))
+		must(t, err)
+		if st.Mode().Type() != os.ModeSymlink {
+			t.Errorf("%s is %v", name, st.Mode())
+		}
+	}
+	var info struct {
+		Socket, Store, Version string
+		PID                    int
+	}
+	must(t, json.Unmarshal([]byte(read(t, filepath.Join(m.dir, ".condafs"))), &info))
+	if info.Socket != "/run/test.sock" || info.Store != m.store.Dir() || info.PID != os.Getpid() || info.Version != "test" {
+		t.Errorf("got %+v", info)
+	}
+	var st unix.Statfs_t
+	must(t, unix.Statfs(m.dir, &st))
+	if st.Blocks == 0 || st.Namelen != 255 {
+		t.Errorf("statfs: %+v", st)
+	}
+	typ, err := mountedAt(m.dir)
+	must(t, err)
+	if typ != "fuse.condafs" {
+		t.Errorf("mounted as %q", typ)
+	}
+}
+
+// TestFixedNodesStay tries to change what is the mount's own.
+func TestFixedNodesStay(t *testing.T) {
+	m := newMount(t, mountOptions{})
+	session := filepath.Join(m.dir, ".sessions", m.session.ID())
+	tests := map[string]error{
+		"create":         os.WriteFile(filepath.Join(m.dir, "x"), nil, 0o644),
+		"mkdir":          os.Mkdir(filepath.Join(m.dir, "x"), 0o755),
+		"session":        os.Mkdir(filepath.Join(m.dir, ".sessions", "mine"), 0o755),
+		"unlink":         os.Remove(filepath.Join(m.dir, "pkgs")),
+		"rename":         os.Rename(session, filepath.Join(m.dir, ".sessions", "other")),
+		"rename in root": os.Rename(filepath.Join(m.dir, "pkgs"), filepath.Join(m.dir, "q")),
+		"symlink":        os.Symlink("x", filepath.Join(m.dir, ".sessions", "l")),
+		"chmod":          os.Chmod(m.dir, 0o777),
+		"write":          os.WriteFile(filepath.Join(m.dir, ".condafs"), []byte("x"), 0o644),
+		"truncate":       os.Truncate(filepath.Join(m.dir, ".condafs"), 0),
+		"xattr":          unix.Setxattr(m.dir, "user.x", []byte("x"), 0),
+		"head":           os.Mkdir(filepath.Join(m.dir, ".head", "x"), 0o755),
+	}
+	for name, err := range tests {
+		if !errors.Is(err, unix.EROFS) {
+			t.Errorf("%s: got %v, want EROFS", name, err)
+		}
+	}
+	_, err := os.Lstat(filepath.Join(m.dir, "none"))
+	wantErrno(t, err, unix.ENOENT)
+	_, err = os.Lstat(filepath.Join(m.dir, ".sessions", "none"))
+	wantErrno(t, err, unix.ENOENT)
+	wantErrno(t, os.Rename(filepath.Join(m.pkg), filepath.Join(m.dir, ".head", "x")), unix.EXDEV)
+}
+
+// run runs a shell script as another user.
+func run(t *testing.T, uid uint32, script string) (string, error) {
+	t.Helper()
+	cmd := exec.Command("sh", "-c", script)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// reachable lets other users walk to the mount point.
+func reachable(t *testing.T, dir string) {
+	t.Helper()
+	for d := filepath.Dir(dir); d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
+		must(t, os.Chmod(d, 0o755))
+	}
+}
+
+func TestSessionsArePrivate(t *testing.T) {
+	asRoot(t)
+	m := newMount(t, mountOptions{allowOther: true})
+	reachable(t, m.dir)
+	const other = 61234
+	write(t, filepath.Join(m.pkg, "secret"), "secret")
+	for _, script := range []string{
+		"cat %[1]s/secret", "ls %[1]s", "ls %[2]s", "echo x >%[1]s/secret",
+	} {
+		if out, err := run(t, other, fmt.Sprintf(script, m.pkg, m.root)); err == nil || !strings.Contains(out, "ermission denied") {
+			t.Errorf("%s: %v, %s", script, err, out)
+		}
+	}
+	script, err := os.ReadFile(filepath.Join("testdata", "stranger.py"))
+	must(t, err)
+	cmd := exec.Command("python3", "-c", string(script), m.dir, m.session.ID())
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: other, Gid: other}}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func TestNotAllowedOthers(t *testing.T) {
+	asRoot(t)
+	m := newMount(t, mountOptions{})
+	reachable(t, m.dir)
+	if out, err := run(t, 61234, "ls "+m.dir); err == nil || !strings.Contains(out, "ermission denied") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func TestReadOnlyMount(t *testing.T) {
+	asRoot(t)
+	m := newMount(t, mountOptions{})
+	_ = m
+	dir := t.TempDir()
+	s, err := Mount(m.engine, MountOptions{MountPoint: dir, Options: []string{"ro,noexec"}})
+	must(t, err)
+	wantErrno(t, os.WriteFile(filepath.Join(dir, ".sessions", m.session.ID(), "pkgs", "x"), nil, 0o644), unix.EROFS)
+	must(t, s.Unmount(false))
+	s.Wait()
+}
+
+func TestHeadFollows(t *testing.T) {
+	m := newMount(t, mountOptions{seed: func(t *testing.T, s *index.Store) {
+		seedPackage(t, s, "first-1.0-0", map[string]string{"lib/a": "content of a"})
+	}})
+	head := filepath.Join(m.dir, ".head", "pkgs")
+	wantContent(t, filepath.Join(head, "first-1.0-0", "lib", "a"), "content of a")
+	wantErrno(t, os.WriteFile(filepath.Join(head, "first-1.0-0", "x"), nil, 0o644), unix.EROFS)
+	wantErrno(t, os.Remove(filepath.Join(head, "first-1.0-0", "lib", "a")), unix.EROFS)
+}
