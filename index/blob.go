@@ -156,6 +156,11 @@ func (s *Store) install(path string, st *unix.Stat_t, d hashing.Digest) (moved b
 	}
 	dst := s.blobPath(d)
 	err = renameNew(path, dst)
+	if errors.Is(err, fs.ErrNotExist) { // somebody removed the directory
+		if err = os.Mkdir(filepath.Dir(dst), 0o700); err == nil || errors.Is(err, fs.ErrExist) {
+			err = renameNew(path, dst)
+		}
+	}
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		moved, err = s.meetExisting(path, dst, st.Size, d)
