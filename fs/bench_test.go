@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -14,29 +13,6 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 )
-
-// The benchmark's client is this binary again, as a process of its own, because a
-// client in the server's process would share its scheduler.
-const (
-	workerEnv   = "CONDAFS_BENCH_WORK"
-	workerDir   = "CONDAFS_BENCH_DIR"
-	workerCount = "CONDAFS_BENCH_COUNT"
-)
-
-func TestMain(m *testing.M) {
-	if name := os.Getenv(workerEnv); name != "" {
-		n, err := strconv.Atoi(os.Getenv(workerCount))
-		if err == nil {
-			err = work(name, os.Getenv(workerDir), n)
-		}
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
-}
 
 const benchFiles = 2000 // that stat and read go over, again and again
 
@@ -81,8 +57,14 @@ var operations = map[string]func(dir string, i int) error{
 	},
 }
 
-// work is the client: it prints the nanoseconds that count operations took.
-func work(name, dir string, count int) error {
+// benchWorker is the client: a process of its own, because one in the server's
+// process would share its scheduler. It prints the nanoseconds that the operations took.
+func benchWorker(args []string) error {
+	name, dir := args[0], args[1]
+	count, err := strconv.Atoi(args[2])
+	if err != nil {
+		return err
+	}
 	op := operations[name]
 	if name != "create" { // once over all, so that caches are warm
 		for i := range benchFiles {
@@ -125,8 +107,7 @@ func BenchmarkMount(b *testing.B) {
 			b.Run(op+"/"+side.name, func(b *testing.B) {
 				dir := filepath.Join(side.dir(b), "bench")
 				must(b, os.Mkdir(dir, 0o755))
-				cmd := exec.Command(os.Args[0])
-				cmd.Env = append(os.Environ(), workerEnv+"="+op, workerDir+"="+dir, workerCount+"="+strconv.Itoa(b.N))
+				cmd := worker("bench", op, dir, strconv.Itoa(b.N))
 				cmd.Stderr = os.Stderr
 				out, err := cmd.Output()
 				must(b, err)

@@ -127,14 +127,50 @@ func TestSessionsArePrivate(t *testing.T) {
 			t.Errorf("%s: %v, %s", script, err, out)
 		}
 	}
-	script, err := os.ReadFile(filepath.Join("testdata", "stranger.py"))
-	must(t, err)
-	cmd := exec.Command("python3", "-c", string(script), m.dir, m.session.ID())
-	cmd.Dir = "/"
+	cmd := worker("stranger", m.dir, m.session.ID())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: other, Gid: other}}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
+}
+
+// strangerWorker uses a mount on which somebody else has a session.
+func strangerWorker(args []string) error {
+	mount, foreign := args[0], args[1]
+	link, err := os.Readlink(filepath.Join(mount, "pkgs"))
+	if err != nil {
+		return err
+	}
+	own := strings.Split(link, "/")[1]
+	sessions, err := os.ReadDir(filepath.Join(mount, ".sessions"))
+	if err != nil {
+		return err
+	}
+	if own == foreign || len(sessions) != 1 || sessions[0].Name() != own {
+		return fmt.Errorf("own session %s, foreign %s, listed %v", own, foreign, sessions)
+	}
+	if _, err := os.ReadDir(filepath.Join(mount, ".sessions", foreign)); !errors.Is(err, unix.EACCES) {
+		return fmt.Errorf("listing another's session: %v", err)
+	}
+	pkg := filepath.Join(mount, "pkgs", "own-1-0")
+	if err := os.Mkdir(pkg, 0o755); err != nil {
+		return err
+	}
+	file := filepath.Join(pkg, "f")
+	if err := os.WriteFile(file, []byte("mine"), 0o644); err != nil {
+		return err
+	}
+	if b, err := os.ReadFile(file); err != nil || string(b) != "mine" {
+		return fmt.Errorf("read %q, %v", b, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(file, &st); err != nil {
+		return err
+	}
+	if int(st.Uid) != os.Getuid() || int(st.Gid) != os.Getgid() {
+		return fmt.Errorf("own file shows %d:%d", st.Uid, st.Gid)
+	}
+	return nil
 }
 
 func TestNotAllowedOthers(t *testing.T) {
