@@ -44,6 +44,10 @@ func TestLookupRepodata(t *testing.T) {
 	if rec, ok, err := lookup("none-1-0.conda"); err != nil || ok || rec != nil {
 		t.Errorf("%+v %v %v", rec, ok, err)
 	}
+	escaped := strings.Replace(doc, `"new-1-0.conda"`, `"new\u002d1-0.conda"`, 1)
+	if _, ok, err := LookupRepodata(strings.NewReader(escaped), "new-1-0.conda"); !ok || err != nil {
+		t.Errorf("escaped key: %v, %v", ok, err)
+	}
 	if _, _, err := lookup("bad-1-0.conda"); !fault.Is(err, fault.Corrupt) {
 		t.Errorf("bad record: %v", err)
 	}
