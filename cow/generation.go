@@ -6,10 +6,11 @@ import "strings"
 // are told apart down to there.
 const unitDepth = 3
 
-// generations numbers the changes of a view, by the paths that they were at or below.
+// generations numbers the changes of a view.
 type generations struct {
-	last uint64
-	at   map[string]uint64
+	last  uint64
+	at    map[string]uint64 // the last change at a path or below it
+	moved map[string]uint64 // the last time that a directory came or went
 }
 
 // top cuts a path off below unitDepth.
@@ -25,7 +26,23 @@ func top(path string) string {
 	return path[:end-1]
 }
 
-func (g *generations) get(path string) uint64 { return g.at[top(path)] }
+func (g *generations) get(path string) uint64 {
+	path = top(path)
+	gen := g.at[path]
+	for more := true; more; path, more = parent(path) {
+		gen = max(gen, g.moved[path])
+	}
+	return gen
+}
+
+// parent returns the path of the directory that a path is in, or false for the root's.
+func parent(path string) (string, bool) {
+	i := strings.LastIndexByte(path, '/')
+	if i < 0 {
+		return "", false
+	}
+	return path[:i], true
+}
 
 // bump notes a change at a path.
 func (g *generations) bump(path string) {
@@ -34,13 +51,8 @@ func (g *generations) bump(path string) {
 	}
 	g.last++
 	path = top(path)
-	for {
+	for more := true; more; path, more = parent(path) {
 		g.at[path] = g.last
-		i := strings.LastIndexByte(path, '/')
-		if i < 0 {
-			return
-		}
-		path = path[:i]
 	}
 }
 
@@ -48,11 +60,10 @@ func (g *generations) bump(path string) {
 // came or went.
 func (g *generations) bumpBelow(path string) {
 	g.bump(path)
-	for p := range g.at {
-		if strings.HasPrefix(p, path+"/") {
-			g.at[p] = g.last
-		}
+	if g.moved == nil {
+		g.moved = make(map[string]uint64)
 	}
+	g.moved[top(path)] = g.last
 }
 
 // Generation returns a number that changes whenever anything at a path or below

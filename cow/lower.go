@@ -195,9 +195,13 @@ func (l *lower) find(origin string) (*object, error) {
 	return nil, fault.New("resolve renamed directory", strconv.Quote(origin), fault.Corrupt, syscall.EIO)
 }
 
+// join joins two paths, either of which may be empty.
 func join(dir, name string) string {
-	if dir == "" {
+	switch {
+	case dir == "":
 		return name
+	case name == "":
+		return dir
 	}
 	return dir + "/" + name
 }

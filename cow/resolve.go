@@ -118,11 +118,9 @@ func (v *View) upperChild(dir *Node, name string) (*Node, error) {
 		return nil, err
 	}
 	typ := st.Mode & unix.S_IFMT
-	if typ != unix.S_IFDIR && st.Nlink > 1 {
-		if n := v.linked[st.Ino]; n != nil {
-			n.attach(dir, name)
-			return n, nil
-		}
+	if n := v.linked[st.Ino]; n != nil {
+		n.attach(dir, name)
+		return n, nil
 	}
 	n := v.newNode(typ, st.Ino)
 	n.upper = true

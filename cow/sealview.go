@@ -17,8 +17,8 @@ import (
 // there. Under the view's lock it then calls move for each regular file of the
 // overlay, with its path relative to the sealed one ("" for that itself) and its
 // native path, which move may take away. If move fails, the view stays as it is,
-// and nothing of it can be used until Seal has been called again successfully;
-// move then gets the same files, gone or not.
+// but for the files that have gone. Another Seal mends it, whose move gets the
+// files that are left and perhaps those that have gone.
 func (v *View) Seal(path string, gen uint64, entry index.Entry, tree *index.Tree, move func(rel, upperPath string) error) error {
 	defer v.queue.flush()
 	v.mu.Lock()
