@@ -41,7 +41,8 @@ type EndRequest struct {
 
 // VerifyRequest asks for a check of the store.
 type VerifyRequest struct {
-	Full bool `json:"full,omitempty"` // read and hash every blob
+	Full   bool `json:"full,omitempty"`   // read and hash every blob
+	Repair bool `json:"repair,omitempty"` // move what is damaged into quarantine
 }
 
 // GCRequest asks for a collection.

@@ -45,6 +45,7 @@ type Status struct {
 	Started          time.Time    `json:"started"`               // when the daemon started
 	MountPoint       string       `json:"mount_point,omitempty"` // empty without a daemon
 	Store            string       `json:"store"`                 // the store's directory
+	StoreID          string       `json:"store_id"`              // random, made with the store
 	Owner            uint32       `json:"owner"`                 // uid that the daemon runs as
 	Head             uint64       `json:"head"`                  // number of the newest snapshot
 	Packages         int64        `json:"packages"`              // extracted packages in head
@@ -111,13 +112,14 @@ type Dropped struct {
 // Package is a package in the newest snapshot: an extracted directory, an
 // archive, or both.
 type Package struct {
-	Name      string   `json:"name"`      // name-version-build
-	Directory string   `json:"directory"` // the cache that it is in: pkgs or rattler/pkgs
-	Trust     string   `json:"trust"`     // the extracted directory's, else the archive's
-	Shared    bool     `json:"shared"`    // other users of the mount see it too
-	Size      int64    `json:"size"`      // bytes of the extracted files
-	Files     int      `json:"files"`     // number of extracted files; 0 if only the archive is there
-	SHA256    string   `json:"sha256,omitempty"`
+	Name      string   `json:"name"`             // name-version-build
+	Directory string   `json:"directory"`        // the cache that it is in: pkgs or rattler/pkgs
+	Trust     string   `json:"trust"`            // the extracted directory's, else the archive's
+	Shared    bool     `json:"shared"`           // other users of the mount see it too
+	Owner     uint32   `json:"owner"`            // uid that published it
+	Extracted bool     `json:"extracted"`        // false if only the archive is there
+	Size      int64    `json:"size"`             // bytes of the extracted files
+	SHA256    string   `json:"sha256,omitempty"` // of the archive that it comes from
 	Archive   *Archive `json:"archive,omitempty"`
 }
 
@@ -168,20 +170,22 @@ type VerifyReport struct {
 
 // Problem is something damaged.
 type Problem struct {
-	Kind   string   `json:"kind"` // missing, size, content, tree or foreign
-	Digest string   `json:"digest,omitempty"`
-	File   string   `json:"file,omitempty"` // relative to the store
-	Detail string   `json:"detail,omitempty"`
-	Paths  []string `json:"paths"` // what is affected in the newest snapshot
+	Kind        string   `json:"kind"` // missing, size, content, tree or foreign
+	Digest      string   `json:"digest,omitempty"`
+	File        string   `json:"file,omitempty"` // relative to the store
+	Detail      string   `json:"detail,omitempty"`
+	Quarantined string   `json:"quarantined,omitempty"` // id, if --repair has put it aside
+	Paths       []string `json:"paths"`                 // what is affected in the newest snapshot
 }
 
 // GCReport is the answer to `condafs gc`.
 type GCReport struct {
-	DryRun bool  `json:"dry_run"`
-	Blobs  int64 `json:"blobs"` // freed, or that would be
-	Trees  int64 `json:"trees"`
-	Bytes  int64 `json:"bytes"`
-	Kept   int64 `json:"kept"` // blobs that stay
+	DryRun    bool  `json:"dry_run"`
+	Blobs     int64 `json:"blobs"` // freed, or that would be
+	Trees     int64 `json:"trees"`
+	Bytes     int64 `json:"bytes"`
+	KeptBlobs int64 `json:"kept_blobs"`
+	KeptBytes int64 `json:"kept_bytes"`
 }
 
 // ImportReport is the answer to `condafs import`.

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"condafs/fault"
+)
+
+// app is what commands share.
+type app struct {
+	in       io.Reader
+	out, err io.Writer
+	getenv   func(string) string
+
+	json bool // --json
+	// began is set when a command starts: errors before are those of usage.
+	began bool
+}
+
+// main runs one command line and returns its exit status.
+func (a *app) main(args []string) int {
+	ctx, stop := interruptible()
+	defer stop()
+	root := a.root()
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	return a.finish(cmd, err)
+}
+
+// interruptible returns a context that ends with ^C or SIGTERM, unless we were started
+// to ignore them, as shells start jobs in the background.
+func interruptible() (context.Context, context.CancelFunc) {
+	var l []os.Signal
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		if !signal.Ignored(s) {
+			l = append(l, s)
+		}
+	}
+	if len(l) == 0 {
+		return context.WithCancel(context.Background()) // no signals would mean all
+	}
+	return signal.NotifyContext(context.Background(), l...)
+}
+
+// root assembles the commands.
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "condafs",
+		Short: "A package cache that many conda clients share safely",
+		Long: `condafs mounts a package cache that any number of conda, mamba, pixi and Rattler
+processes use at once. Each of them works on a view of its own; packages that
+they complete are verified and appear to the others whole, or not at all.`,
+		Example: `  condafs mount ~/condafs
+  condafs run -- conda create -y -n py312 python=3.12
+  condafs status
+  condafs umount ~/condafs`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRun: func(*cobra.Command, []string) {
+			a.began = true
+		},
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("unknown command %q", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON (see `condafs help json`)")
+	root.PersistentFlags().Lookup("json").Usage = "print JSON; its shapes: condafs help json"
+	root.SuggestionsMinimumDistance = 2
+	root.AddCommand(
+		a.mountCommand(), a.umountCommand(), a.runCommand(),
+		a.sessionsCommand(), a.commitCommand(), a.discardCommand(),
+		a.statusCommand(), a.lsCommand(), a.logCommand(),
+		a.verifyCommand(), a.gcCommand(), a.importCommand(), a.exportCommand(),
+		a.versionCommand(), jsonTopic(),
+	)
+	return root
+}
+
+// status is an exit status that a command has chosen, without a message.
+type status int
+
+func (s status) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
+// finish tells what went wrong, in one line, and returns the exit status.
+func (a *app) finish(cmd *cobra.Command, err error) int {
+	var s status
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &s):
+		return int(s)
+	case !a.began:
+		err = fault.New("", "", fault.Usage, err).WithHint("see `" + cmd.CommandPath() + " --help`")
+	}
+	fmt.Fprintln(a.err, "condafs: "+oneLine(err.Error()))
+	return exitStatus(err)
+}
+
+func exitStatus(err error) int {
+	switch fault.KindOf(err) {
+	case fault.Usage:
+		return 2
+	case fault.Corrupt:
+		return 3
+	case fault.NotMounted:
+		return 4
+	}
+	return 1
+}
+
+// oneLine keeps joined errors on one line.
+func oneLine(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+}
+
+// warn tells something beside a command's result.
+func (a *app) warn(format string, args ...any) {
+	fmt.Fprintln(a.err, "condafs: "+oneLine(fmt.Sprintf(format, args...)))
+}

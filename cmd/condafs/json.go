@@ -1,0 +1,38 @@
+package main
+
+import "github.com/spf13/cobra"
+
+// jsonTopic documents the shapes that --json prints. The types are those of the
+// package control; this is what a script's author reads.
+func jsonTopic() *cobra.Command {
+	return &cobra.Command{
+		Use:   "json",
+		Short: "The shapes that --json prints",
+		Long: `With --json a command prints one JSON value on standard output. Fields are only
+ever added. Times are RFC 3339, sizes bytes, lists never null; fields marked ?
+may be missing. Errors stay on standard error, and exit statuses are the same.
+
+mount     {mount_point, store, socket, log?, pid, version}
+umount    {pid, mount_point}
+sessions  [{id, uid, label?, command?, explicit, ephemeral?, members: [pid], started,
+            base, dirty, overlay_bytes, state: active|kept|waiting}]
+commit    {head, committed: [{path, kind, trust, deleted?}],
+           pending, dropped, quarantined: [{path, why}]}
+discard   {session}
+status    {version, pid, started, mount_point?, store, store_id, owner, head, packages,
+           archives, blobs, stored_bytes, logical_bytes, sessions, quarantined_bytes,
+           quarantine: [{id, time, path, reason, session, uid, bytes}]}
+           (pid is 0 without a daemon)
+ls        [{name, directory: pkgs|rattler/pkgs, trust: verified|consistent|opaque, shared,
+            owner, extracted, size, sha256?, archive?: {file_name, size, sha256?, trust}}]
+ls NAME   the same object, and entries: [{path, type: file|directory|symlink, mode, size,
+            blake3?, target?}]
+log       [{seq, time, uid, pid, session, label?, command?, what: [line]}]
+verify    {blobs, bytes, hashed, full, problems: [{kind: missing|size|content|tree|foreign,
+           digest?, file?, detail?, quarantined?, paths: [path]}]}
+gc        {dry_run, blobs, trees, bytes, kept_blobs, kept_bytes}
+import    {imported: [{path, kind, trust}], present, rejected, skipped: [{path, why}], bytes}
+export    {exported: [name], present, rejected: [{path, why}], bytes}
+version   {version, go, os, arch}`,
+	}
+}

@@ -1,0 +1,28 @@
+// Command condafs mounts a package cache that many conda clients share safely.
+//
+// Each command has a file of its own. Commands take their streams and environment
+// from an [app], so that tests run them without a process; what they do lies in the
+// packages below. A command returns its error, and main turns it into one line on
+// standard error and an exit status:
+//
+//	0  done
+//	1  failed
+//	2  wrong usage
+//	3  corruption found
+//	4  nothing mounted, or no daemon
+//
+// `condafs run` returns what its command did, 128 and the signal's number if one
+// killed it, 126 if it could not be executed and 127 if it was not found.
+package main
+
+import (
+	"os"
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == helperName {
+		os.Exit(runHelper(os.Args[2:]))
+	}
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv}
+	os.Exit(a.main(os.Args[1:]))
+}

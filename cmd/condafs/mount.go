@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"condafs/control"
+	"condafs/daemon"
+	"condafs/fault"
+	"condafs/fs"
+)
+
+// Mounted is what `condafs mount --json` prints.
+type Mounted struct {
+	MountPoint string `json:"mount_point"`
+	Store      string `json:"store"`
+	Socket     string `json:"socket"`
+	Log        string `json:"log,omitempty"`
+	PID        int    `json:"pid"`
+	Version    string `json:"version"`
+}
+
+// mountOptions are the flags of mount, complete after resolve.
+type mountOptions struct {
+	mountPoint string
+	store      string
+	foreground bool
+	allowOther bool
+	options    []string // of -o
+	logFile    string
+	logFormat  string
+	readyFD    int // where to tell the parent; 0: nowhere
+}
+
+func (a *app) mountCommand() *cobra.Command {
+	var o mountOptions
+	cmd := &cobra.Command{
+		Use:   "mount MOUNTPOINT",
+		Short: "Mount the cache and start its daemon",
+		Long: `Mount the cache and return once it answers. The daemon goes to the background and
+logs to a file, whose name is printed. A mount that a dead daemon has left behind
+at the same place is taken away first.
+
+Then point clients at it: CONDA_PKGS_DIRS=MOUNTPOINT/pkgs for conda and mamba,
+RATTLER_CACHE_DIR=MOUNTPOINT/rattler for pixi and Rattler, or use ` + "`condafs run`" + `.
+
+The store is $XDG_DATA_HOME/condafs (~/.local/share/condafs), for root
+/var/lib/condafs, and is made if it is not there. It should be on the file system
+of the environments.`,
+		Example: `  condafs mount ~/condafs
+  condafs mount --store /srv/condafs --allow-other /condafs
+  condafs mount --foreground -o noatime,max_read=131072 /condafs`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.mountPoint = args[0]
+			if err := a.resolveMount(&o); err != nil {
+				return err
+			}
+			if o.foreground {
+				return a.serve(cmd.Context(), o)
+			}
+			return a.background(cmd.Context(), o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.store, "store", "", "`directory` of the store")
+	f.BoolVarP(&o.foreground, "foreground", "f", false, "stay in the foreground and log to standard error")
+	f.BoolVar(&o.allowOther, "allow-other", false, "let other users of the host in")
+	f.StringArrayVarP(&o.options, "options", "o", nil, "mount `options`, with commas between: allow_other, store=DIR, log=FILE, noatime, max_read=BYTES, …")
+	f.StringVar(&o.logFile, "log-file", "", "log to this `file`")
+	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	f.IntVar(&o.readyFD, "ready-fd", 0, "")
+	if err := f.MarkHidden("ready-fd"); err != nil {
+		panic(err) // the flag is defined above
+	}
+	return cmd
+}
+
+// resolveMount fills in defaults and makes paths absolute.
+func (a *app) resolveMount(o *mountOptions) (err error) {
+	if err := o.takeOptions(); err != nil {
+		return err
+	}
+	if !slices.Contains([]string{"text", "json"}, o.logFormat) {
+		return fault.New("mount", "", fault.Usage, fmt.Errorf("--log-format %q is neither text nor json", o.logFormat))
+	}
+	if o.mountPoint, err = absolute(o.mountPoint); err != nil {
+		return err
+	}
+	if o.store == "" {
+		if o.store, err = a.defaultStore(os.Geteuid()); err != nil {
+			return err
+		}
+	}
+	if o.store, err = absolute(o.store); err != nil {
+		return err
+	}
+	if o.logFile == "" && !o.foreground {
+		o.logFile, err = a.defaultLog(o.mountPoint, os.Geteuid())
+	} else if o.logFile != "" {
+		o.logFile, err = absolute(o.logFile)
+	}
+	return err
+}
+
+// takeOptions takes those of -o that are condafs's own; the rest is for the mount.
+func (o *mountOptions) takeOptions() error {
+	var rest []string
+	for _, list := range o.options {
+		for opt := range strings.SplitSeq(list, ",") {
+			name, value, _ := strings.Cut(opt, "=")
+			switch name {
+			case "":
+			case "allow_other":
+				o.allowOther = true
+			case "store", "log":
+				if value == "" {
+					return fault.New("mount", "", fault.Usage, fmt.Errorf("-o %s needs a path", name))
+				}
+				if name == "store" {
+					o.store = value
+				} else {
+					o.logFile = value
+				}
+			default:
+				rest = append(rest, opt)
+			}
+		}
+	}
+	o.options = rest
+	return nil
+}
+
+// serve is the daemon itself.
+func (a *app) serve(ctx context.Context, o mountOptions) error {
+	log, closeLog, err := a.logger(o)
+	if err != nil {
+		return err
+	}
+	ready := a.readiness(o)
+	if err := heal(o.mountPoint); err != nil {
+		return ready.failed(errors.Join(err, closeLog()))
+	}
+	// Modes come from clients, with their umask applied.
+	unix.Umask(0)
+	err = daemon.Run(ctx, daemon.Config{
+		MountPoint: o.mountPoint, Store: o.store, AllowOther: o.allowOther, Options: o.options, Version: version(), Logger: log,
+		Socket: control.SocketPath(o.mountPoint, os.Geteuid(), o.allowOther, a.getenv),
+	}, ready.answers)
+	if err != nil {
+		log.Error("failed", "err", err.Error())
+	}
+	return ready.failed(errors.Join(err, closeLog()))
+}
+
+// logger logs to the file, or to standard error in the foreground.
+func (a *app) logger(o mountOptions) (*slog.Logger, func() error, error) {
+	w, done := io.Writer(a.err), func() error { return nil }
+	if o.logFile != "" {
+		f, err := openLog(o.logFile)
+		if err != nil {
+			return nil, nil, err
+		}
+		w, done = f, f.Close
+	}
+	var h slog.Handler = slog.NewTextHandler(w, nil)
+	if o.logFormat == "json" {
+		h = slog.NewJSONHandler(w, nil)
+	}
+	return slog.New(h), done, nil
+}
+
+// heal takes away what a dead daemon of ours has left at the mount point.
+func heal(mountPoint string) error {
+	_, err := os.Stat(mountPoint)
+	if !errors.Is(err, unix.ENOTCONN) {
+		return nil // healthy, or the mount's own checks say what is wrong
+	}
+	l, err := control.Mounts()
+	if err != nil {
+		return err
+	}
+	typ := ""
+	for _, m := range l {
+		if m.Point == mountPoint {
+			typ = m.Type // the last one is on top
+		}
+	}
+	if typ != control.FSType {
+		return fault.New("mount", mountPoint, fault.Busy, fmt.Errorf("a dead mount of type %s is there", typ)).
+			WithHint("unmount it, or choose another directory")
+	}
+	return fs.Unmount(mountPoint, true)
+}

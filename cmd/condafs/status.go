@@ -1,0 +1,66 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"condafs/control"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var t target
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Describe the daemon, its store and what is in quarantine",
+		Example: `  condafs status
+  condafs status --json | jq .head`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(t, false, func(api control.API) error {
+				s, err := api.Status(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return a.show(s, func(w io.Writer) error { return printStatus(w, s) })
+			})
+		},
+	}
+	t.mountFlag(cmd)
+	t.storeFlag(cmd)
+	return cmd
+}
+
+func printStatus(w io.Writer, s *control.Status) error {
+	rows := [][]string{}
+	if s.PID != 0 {
+		rows = append(rows,
+			[]string{"mount", s.MountPoint},
+			[]string{"daemon", fmt.Sprintf("pid %d, %s, since %s", s.PID, s.Version, when(s.Started))},
+			[]string{"sessions", strconv.Itoa(s.Sessions)})
+	}
+	rows = append(rows,
+		[]string{"store", s.Store + ", of " + who(s.Owner)},
+		[]string{"snapshot", strconv.FormatUint(s.Head, 10)},
+		[]string{"packages", fmt.Sprintf("%d extracted, %s", s.Packages, plural(s.Archives, "archive"))},
+		[]string{"files", fmt.Sprintf("%s on disk in %s, for %s of content", size(s.StoredBytes), plural(s.Blobs, "blob"), size(s.LogicalBytes))},
+		[]string{"quarantine", quarantineLine(s)})
+	if err := table(w, rows); err != nil {
+		return err
+	}
+	for _, q := range s.Quarantine {
+		if _, err := fmt.Fprintf(w, "  %s  %s  %s  %s: %s\n", q.ID, when(q.Time), size(q.Bytes), printable(q.Path), printable(q.Reason)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func quarantineLine(s *control.Status) string {
+	if len(s.Quarantine) == 0 {
+		return "empty"
+	}
+	return fmt.Sprintf("%s, %s", plural(len(s.Quarantine), "thing"), size(s.QuarantinedBytes))
+}

@@ -1,0 +1,210 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"condafs/control"
+	"condafs/cow"
+	"condafs/fault"
+	"condafs/fs"
+	"condafs/index"
+	"condafs/proc"
+)
+
+// Config is what a daemon is started with.
+type Config struct {
+	MountPoint string // absolute
+	Store      string // absolute
+	Socket     string // where to take commands
+	AllowOther bool   // other users of the host may use the mount and the socket
+	Options    []string
+	Version    string
+	Logger     *slog.Logger
+}
+
+// Ready is called once the mount answers.
+type Ready func()
+
+// Run mounts, serves, and returns when the daemon has been stopped: nil after an
+// orderly end by ctx, by `condafs umount` or because somebody else has unmounted.
+func Run(ctx context.Context, c Config, ready Ready) (err error) {
+	// Cheap reasons not to start come first: opening a store takes its lock.
+	if err := fs.CheckMountPoint(c.MountPoint, c.AllowOther); err != nil {
+		return err
+	}
+	if err := checkApart(c.Store, c.MountPoint); err != nil {
+		return err
+	}
+	store, err := index.Open(c.Store, index.Options{Logger: c.Logger})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	procs, err := proc.NewLinux()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, procs.Close()) }()
+	engine, err := cow.New(store, cow.Options{Procs: procs, Logger: c.Logger, MountPoint: c.MountPoint})
+	if err != nil {
+		return err
+	}
+	d := &daemon{
+		config: c, store: store, engine: engine,
+		started: time.Now(), owner: uint32(os.Geteuid()),
+		stop: make(chan struct{}), ended: make(chan struct{}),
+	}
+	listener, err := control.Listen(c.Socket, c.AllowOther)
+	if err != nil {
+		return errors.Join(err, engine.Close(context.WithoutCancel(ctx)))
+	}
+	d.mount, err = fs.Mount(engine, fs.MountOptions{
+		MountPoint: c.MountPoint, AllowOther: c.AllowOther, Options: c.Options,
+		Store: c.Store, Socket: c.Socket, Version: c.Version, Logger: c.Logger,
+	})
+	if err != nil {
+		return errors.Join(err, listener.Close(), engine.Close(context.WithoutCancel(ctx)))
+	}
+	return d.serve(ctx, listener, ready)
+}
+
+// checkApart refuses a store that would be hidden below its own mount, or the other
+// way round: the daemon would wait for itself.
+func checkApart(store, mount string) error {
+	for _, p := range [][2]string{{store, mount}, {mount, store}} {
+		if rel, err := filepath.Rel(p[0], p[1]); err == nil && filepath.IsLocal(rel) {
+			return fault.New("mount", mount, fault.Usage, fmt.Errorf("the store %s and the mount point are inside of each other", store)).
+				WithHint("choose directories that are apart")
+		}
+	}
+	return nil
+}
+
+// daemon is the running whole.
+type daemon struct {
+	config  Config
+	store   *index.Store
+	engine  *cow.Engine
+	mount   *fs.Server
+	started time.Time
+	owner   uint32
+
+	mu       sync.Mutex // held while somebody tries to unmount
+	endAll   bool       // sessions end for good; else they wait for the next daemon
+	stopOnce sync.Once
+	stop     chan struct{} // closed when it was unmounted by a request
+	ended    chan struct{} // closed when the engine has been closed
+	endErr   error         // of that; read after ended
+}
+
+// How long parts of the end may take before the daemon goes without them.
+const (
+	answerTimeout   = 20 * time.Second // for the mount's first answer
+	unmountTimeout  = 10 * time.Second // for the last requests after an unmount
+	shutdownTimeout = 10 * time.Second // for commands under way
+)
+
+func (d *daemon) serve(ctx context.Context, l net.Listener, ready Ready) error {
+	log := d.config.Logger
+	server := control.NewServer(backend{d}, d.owner, log)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+
+	err := d.answers(ctx)
+	if err == nil {
+		log.Info("mounted", "mount", d.config.MountPoint, "store", d.config.Store, "socket", d.config.Socket, "version", d.config.Version)
+		ready()
+		select {
+		case <-ctx.Done():
+			log.Info("stopping", "why", context.Cause(ctx).Error())
+		case <-d.stop:
+			log.Info("stopping", "why", "condafs umount")
+		case <-d.mount.Done():
+			log.Info("stopping", "why", "unmounted by somebody else")
+		case err = <-served:
+			served <- err
+			err = fault.New("serve commands at", d.config.Socket, fault.Other, err)
+			log.Error("stopping", "why", err.Error())
+		}
+	}
+	err = errors.Join(err, d.unmount())
+	// What is committed now must not be given up because of the signal that ends us.
+	end := context.WithoutCancel(ctx)
+	d.endErr = d.endSessions(end)
+	close(d.ended)
+	if d.endErr != nil {
+		log.Error("ending the sessions", "err", d.endErr.Error())
+	}
+	timed, cancel := context.WithTimeout(end, shutdownTimeout)
+	defer cancel()
+	if e := server.Shutdown(timed); e != nil {
+		log.Warn("commands were under way", "err", e.Error(), "closed", server.Close())
+	}
+	if e := <-served; e != nil {
+		log.Warn("serving commands", "err", e.Error())
+	}
+	log.Info("stopped", "mount", d.config.MountPoint)
+	return errors.Join(err, d.endErr)
+}
+
+// answers makes one real round trip through the kernel and back.
+func (d *daemon) answers(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() {
+		_, err := os.Lstat(filepath.Join(d.config.MountPoint, control.InfoName))
+		done <- err
+	}()
+	t := time.NewTimer(answerTimeout)
+	defer t.Stop()
+	select {
+	case err := <-done:
+		if err != nil {
+			return fault.New("mount", d.config.MountPoint, fault.Other, err)
+		}
+		return nil
+	case <-ctx.Done():
+		return fault.New("mount", d.config.MountPoint, fault.Canceled, context.Cause(ctx))
+	case <-t.C:
+		return fault.New("mount", d.config.MountPoint, fault.IO, fmt.Errorf("no answer in %v", answerTimeout))
+	}
+}
+
+// unmount takes the mount away unless that has happened, even from those who use it.
+func (d *daemon) unmount() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := d.mount.Unmount(false)
+	if fault.Is(err, fault.Busy) {
+		d.config.Logger.Warn("the mount is in use; it goes all the same", "mount", d.config.MountPoint)
+		err = d.mount.Unmount(true)
+	}
+	t := time.NewTimer(unmountTimeout)
+	defer t.Stop()
+	select {
+	case <-d.mount.Done():
+	case <-t.C:
+		// Somebody has open files, or a mount namespace of its own. The connection
+		// ends with this process, and they get ENOTCONN.
+		d.config.Logger.Warn("the mount is still in use somewhere", "mount", d.config.MountPoint)
+	}
+	return err
+}
+
+func (d *daemon) endSessions(ctx context.Context) error {
+	d.mu.Lock()
+	all := d.endAll
+	d.mu.Unlock()
+	var err error
+	if all {
+		err = d.engine.EndAll(ctx)
+	}
+	return errors.Join(err, d.engine.Close(ctx))
+}

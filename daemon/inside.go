@@ -1,0 +1,30 @@
+package daemon
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+)
+
+// inside reports whether path, once symbolic links in it have been followed, is dir
+// or below it. What of path does not exist yet is taken as it stands.
+func inside(path, dir string) (bool, error) {
+	real, rest := path, ""
+	for {
+		r, err := filepath.EvalSymlinks(real)
+		if err == nil {
+			real = filepath.Join(r, rest)
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+		rest = filepath.Join(filepath.Base(real), rest)
+		real = filepath.Dir(real)
+	}
+	if r, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = r
+	}
+	rel, err := filepath.Rel(dir, real)
+	return err == nil && filepath.IsLocal(rel), nil
+}
