@@ -58,16 +58,16 @@ func TestPanicKeepsTheMount(t *testing.T) {
 	path := filepath.Join(m.pkg, "f")
 	write(t, path, "content")
 	nd := m.node(t, path)
-	view := nd.view
-	shard := m.server.fs.nodes.shard(nd.id)
-	shard.mu.Lock()
-	nd.view = nil
-	shard.mu.Unlock()
+	swap := func(n *node) {
+		shard := m.server.fs.nodes.shard(nd.id)
+		shard.mu.Lock()
+		defer shard.mu.Unlock()
+		shard.m[nd.id] = n
+	}
+	swap(&node{id: nd.id})
 	_, err := os.Open(path)
 	wantErrno(t, err, unix.EIO)
-	shard.mu.Lock()
-	nd.view = view
-	shard.mu.Unlock()
+	swap(nd)
 	wantContent(t, path, "content")
 	if !strings.Contains(m.log.String(), "panic") {
 		t.Error("the panic was not logged")
