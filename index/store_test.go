@@ -31,7 +31,23 @@ func openTest(t testing.TB, dir string) *Store {
 	return s
 }
 
-func newStore(t testing.TB) *Store { return openTest(t, t.TempDir()) }
+func newStore(t testing.TB) *Store { return openTest(t, memDir(t)) }
+
+// memDir returns a directory in memory where there is one: tests that open many
+// stores would wait for the disk most of their time.
+func memDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "condafs-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
 
 // putFile commits a file with this content.
 func putFile(t testing.TB, s *Store, path, content string) Seq {
