@@ -94,6 +94,9 @@ type Info struct {
 // InfoName is the name of that file.
 const InfoName = ".condafs"
 
+// ErrDead is the cause when a mount is there and its daemon isn't.
+var ErrDead = errors.New("it has died and left its mount behind")
+
 // answerTimeout is how long a mount may take to answer. A healthy one needs less
 // than a millisecond.
 const answerTimeout = 20 * time.Second
@@ -121,7 +124,7 @@ func ReadInfo(point string) (Info, error) {
 	case r := <-done:
 		switch {
 		case errors.Is(r.err, syscall.ENOTCONN):
-			return Info{}, fault.New(op, point, fault.NotMounted, errors.New("it has died and left its mount behind")).
+			return Info{}, fault.New(op, point, fault.NotMounted, ErrDead).
 				WithHint("`condafs mount " + point + "` mends that")
 		case errors.Is(r.err, os.ErrNotExist), errors.Is(r.err, syscall.ENOTDIR):
 			return Info{}, fault.New(op, point, fault.NotMounted, errors.New("no condafs is mounted there")).

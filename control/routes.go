@@ -2,8 +2,10 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"condafs/fault"
 )
@@ -22,7 +24,8 @@ func storeOwner(s *Server, p Peer, r *http.Request) error {
 	if s.mayAll(p) {
 		return nil
 	}
-	return fault.New("control", r.URL.Path, fault.Permission, nil).WithHint("only the store's owner and root may do this")
+	return fault.New(strings.TrimPrefix(r.URL.Path, prefix+"/"), "", fault.Permission, fmt.Errorf("not allowed for uid %d", p.UID)).
+		WithHint(fmt.Sprintf("only the store's owner, uid %d, and root may do this", s.owner))
 }
 
 // sessionOwner is who started the session in the path, the store's owner and root.

@@ -128,7 +128,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, ready Ready) error {
 		case <-d.stop:
 			log.Info("stopping", "why", "condafs umount")
 		case <-d.mount.Done():
-			log.Info("stopping", "why", "unmounted by somebody else")
+			log.Info("stopping", "why", d.whoUnmounted())
 		case err = <-served:
 			served <- err
 			err = fault.New("serve commands at", d.config.Socket, fault.Other, err)
@@ -153,6 +153,16 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, ready Ready) error {
 	}
 	log.Info("stopped", "mount", d.config.MountPoint)
 	return errors.Join(err, d.endErr)
+}
+
+// whoUnmounted waits for a request that is about to say that it was it.
+func (d *daemon) whoUnmounted() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.endAll {
+		return "condafs umount"
+	}
+	return "unmounted by somebody else"
 }
 
 // answers makes one real round trip through the kernel and back.

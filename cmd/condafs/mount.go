@@ -181,8 +181,8 @@ func (a *app) logger(o mountOptions) (*slog.Logger, func() error, error) {
 
 // heal takes away what a dead daemon of ours has left at the mount point.
 func heal(mountPoint string) error {
-	_, err := os.Stat(mountPoint)
-	if !errors.Is(err, unix.ENOTCONN) {
+	// Not by a stat of the mount point, which the kernel may answer by itself.
+	if _, err := control.ReadInfo(mountPoint); !errors.Is(err, control.ErrDead) {
 		return nil // healthy, or the mount's own checks say what is wrong
 	}
 	l, err := control.Mounts()

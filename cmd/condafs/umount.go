@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -50,11 +49,11 @@ away what a dead daemon has left behind.`,
 }
 
 func (a *app) stop(ctx context.Context, mount string, lazy bool) (*control.Stopped, error) {
-	if _, err := os.Lstat(mount); errors.Is(err, unix.ENOTCONN) {
-		// The daemon is dead, and so is every file that was open there.
+	info, err := control.ReadInfo(mount)
+	if errors.Is(err, control.ErrDead) {
+		// And so is every file that was open there.
 		return &control.Stopped{MountPoint: mount}, heal(mount)
 	}
-	info, err := control.ReadInfo(mount)
 	if err != nil {
 		return nil, err
 	}
