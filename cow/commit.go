@@ -102,7 +102,11 @@ func (c *committing) sort(changes []Change) {
 		case conda.URLs:
 			c.lists = append(c.lists, ch.Path)
 		case conda.Opaque:
-			c.files = append(c.files, ch.Path)
+			if c.what == everything {
+				c.files = append(c.files, ch.Path)
+			} else if c.final {
+				c.report.Dropped = append(c.report.Dropped, Note{ch.Path, "it may have been cut short: its command failed"})
+			}
 		case conda.Dir:
 			if c.what == everything && ch.Op == Added && ch.Path != "" {
 				c.ops = append(c.ops, &dirOp{s: c.s, path: ch.Path, mode: 0o755})
@@ -141,6 +145,9 @@ func (c *committing) groupOf(u conda.Unit) *groupChange {
 // deletion takes a deletion in. One of a directory of units is about all that
 // the session saw in it.
 func (c *committing) deletion(ch Change, u conda.Unit) {
+	if err := c.s.forgetSealed(ch.Path); err != nil {
+		c.fail(err)
+	}
 	if c.what != everything || u.Kind == conda.None {
 		return
 	}
@@ -156,9 +163,14 @@ func (c *committing) deletion(ch Change, u conda.Unit) {
 	}
 }
 
-// deleteBelow deletes what the session has seen in a directory, deepest first.
+// deleteBelow deletes what the session has seen in a directory.
 func (c *committing) deleteBelow(dir string) {
-	names := make(map[string]bool) // and whether it is a directory
+	kinds := make(map[string]index.Kind) // by name; a directory in any space counts
+	see := func(name string, kind index.Kind) {
+		if kinds[name] != index.KindDir {
+			kinds[name] = kind
+		}
+	}
 	for _, space := range spaces(c.s.uid) {
 		list, err := c.s.snap.List(space + "/" + dir)
 		if err != nil {
@@ -166,28 +178,26 @@ func (c *committing) deleteBelow(dir string) {
 			return
 		}
 		for _, e := range list {
-			names[e.Name] = names[e.Name] || e.Kind == index.KindDir
+			see(e.Name, e.Kind)
 		}
 	}
 	c.s.mu.Lock()
-	for p := range c.s.items {
+	for p, it := range c.s.items {
 		if rest, below := strings.CutPrefix(p, dir+"/"); below {
 			name, _, deeper := strings.Cut(rest, "/")
-			names[name] = names[name] || deeper
+			if deeper {
+				see(name, index.KindDir)
+			} else {
+				see(name, it.public.entry.Kind)
+			}
 		}
 	}
 	c.s.mu.Unlock()
-	for _, name := range slices.Sorted(maps.Keys(names)) {
+	for _, name := range slices.Sorted(maps.Keys(kinds)) {
 		p := dir + "/" + name
-		c.deletion(Change{Path: p, Op: Deleted, IsDir: names[name]}, conda.Classify(p, names[name] || !isArchiveName(name)))
+		isDir := kinds[name] == index.KindDir || kinds[name] == index.KindTree
+		c.deletion(Change{Path: p, Op: Deleted, IsDir: isDir}, conda.Classify(p, isDir))
 	}
-}
-
-// isArchiveName guesses whether a name in a directory of packages is a file, for
-// something that is no directory of the index: a package is a tree.
-func isArchiveName(name string) bool {
-	_, ok := conda.CutArchiveExt(name)
-	return ok
 }
 
 // prepare checks and seals everything, and makes the operations for what isn't
@@ -200,10 +210,8 @@ func (c *committing) prepare(ctx context.Context) error {
 	for _, g := range c.groups {
 		wg.Go(func() { c.prepareGroup(ctx, g) })
 	}
-	if c.what == everything {
-		for _, p := range c.files {
-			wg.Go(func() { c.prepareFile(ctx, p) })
-		}
+	for _, p := range c.files {
+		wg.Go(func() { c.prepareFile(ctx, p) })
 	}
 	wg.Wait()
 	for _, p := range c.lists {

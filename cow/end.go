@@ -93,6 +93,16 @@ func (e *Engine) setState(s *Session, st state) {
 	s.signal()
 }
 
+// noteIdle hears that nothing of s is open, or that nobody refers to its nodes.
+func (e *Engine) noteIdle(s *Session) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s.signal()
+	if len(s.members) == 0 && (s.state == stateActive || s.state == stateEnded) {
+		e.backgroundLocked(func() { e.endIfQuiet(s) })
+	}
+}
+
 // endIfQuiet ends s when its last member is gone and its handles are closed.
 func (e *Engine) endIfQuiet(s *Session) {
 	e.mu.Lock()
@@ -102,7 +112,7 @@ func (e *Engine) endIfQuiet(s *Session) {
 		quiet = e.claimLocked(s, stateActive)
 	}
 	if quiet {
-		e.work.Go(func() {
+		e.backgroundLocked(func() {
 			if _, err := e.finish(e.ctx, s, s.policy()); err != nil && !canceled(err) {
 				e.log.Warn("a session could not be committed and waits", "session", s.id, "error", err)
 			}

@@ -60,12 +60,13 @@ type Engine struct {
 
 	ctx    context.Context // of work in the background; ends with Close
 	stop   context.CancelFunc
-	slots  chan struct{}  // one for each unit that is checked at the same time
-	work   sync.WaitGroup // goroutines in the background
+	slots  chan struct{} // one for each unit that is checked at the same time
 	failAt func(step) error
 
 	mu       sync.Mutex
 	closed   bool
+	running  int       // goroutines in the background
+	idle     sync.Cond // there are none
 	sessions map[string]*Session
 	members  map[member]*Session
 	foreign  map[uint32]*Session // of callers without a pid, by uid
@@ -124,6 +125,7 @@ func newEngine(store *index.Store, o Options) (*Engine, error) {
 		members:  make(map[member]*Session),
 		foreign:  make(map[uint32]*Session),
 	}
+	e.idle.L = &e.mu
 	e.ctx, e.stop = context.WithCancel(context.Background())
 	return e, nil
 }
@@ -196,7 +198,7 @@ func (e *Engine) Close(ctx context.Context) error {
 		errs = append(errs, e.suspend(ctx, s))
 	}
 	e.stop()
-	e.work.Wait()
+	e.await()
 	for _, s := range e.all() {
 		errs = append(errs, s.release())
 	}
@@ -210,11 +212,32 @@ func (e *Engine) Close(ctx context.Context) error {
 func (e *Engine) background(f func()) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return e.backgroundLocked(f)
+}
+
+func (e *Engine) backgroundLocked(f func()) bool {
 	if e.closed {
 		return false
 	}
-	e.work.Go(f)
+	e.running++
+	go func() {
+		f()
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.running--; e.running == 0 {
+			e.idle.Broadcast()
+		}
+	}()
 	return true
+}
+
+// await waits until nothing runs in the background.
+func (e *Engine) await() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for e.running > 0 {
+		e.idle.Wait()
+	}
 }
 
 // all returns the sessions, oldest first.

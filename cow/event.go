@@ -12,6 +12,9 @@ const (
 	Renamed
 	// Removed: the name is gone.
 	Removed
+	// Idle: no handle is open any more, or the last reference to a node was given
+	// back. It has no path, and comes again and again.
+	Idle
 )
 
 // Event tells the owner of a view what a client has done. Events are delivered

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"condafs/conda"
 	"condafs/fault"
@@ -73,8 +74,15 @@ func (s *Session) writeManifest(p *part, it *item) (string, error) {
 	return name, nil
 }
 
-// readManifest fails with fault.Corrupt if the file is torn.
-func readManifest(name string) (*manifest, error) {
+// sealing is what a manifest is about.
+type sealing struct {
+	item    *item
+	shown   form // by the view
+	overlay []manifestFile
+}
+
+// readSealing reads a manifest. It fails with fault.Corrupt if the file is torn.
+func readSealing(name string) (*sealing, error) {
 	b, err := os.ReadFile(name)
 	if err != nil {
 		return nil, fault.New("read manifest", name, fault.Other, err)
@@ -83,27 +91,29 @@ func readManifest(name string) (*manifest, error) {
 	if string(sum) != hashing.Sum(body).String() {
 		return nil, fault.New("read manifest", name, fault.Corrupt, errors.New("it is torn"))
 	}
-	m := new(manifest)
-	if err := json.Unmarshal(body, m); err != nil {
+	var m manifest
+	if err := json.Unmarshal(body, &m); err != nil {
 		return nil, fault.New("read manifest", name, fault.Corrupt, err)
 	}
-	return m, nil
-}
-
-// item returns what the manifest is about, and what the view shows of it.
-func (m *manifest) item(name string) (it *item, shown form, err error) {
 	path := string(m.Path)
-	it = &item{path: path, public: form{entry: m.Public}, base: m.Base, manifest: name}
-	shown = form{entry: m.Shown}
-	it.unit = conda.Classify(path, m.Public.Kind == index.KindTree)
+	r := &sealing{
+		item: &item{
+			unit: conda.Classify(path, m.Public.Kind == index.KindTree), path: path,
+			public: form{entry: m.Public}, base: m.Base, manifest: name, settled: strings.HasSuffix(name, doneSuffix),
+		},
+		shown:   form{entry: m.Shown},
+		overlay: m.Overlay,
+	}
 	if m.Public.Kind != index.KindTree {
-		return it, shown, nil
+		return r, nil
 	}
-	if it.public.tree, err = index.DecodeTree(m.PublicTree); err != nil {
-		return nil, shown, err
+	if r.item.public.tree, err = index.DecodeTree(m.PublicTree); err != nil {
+		return nil, err
 	}
-	shown.tree, err = index.DecodeTree(m.ShownTree)
-	return it, shown, err
+	if r.shown.tree, err = index.DecodeTree(m.ShownTree); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // settleManifest notes that the item needs no redo any more.

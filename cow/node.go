@@ -151,12 +151,16 @@ func (v *View) Forget(n *Node, count uint64) bool {
 	if n.refs.Add(-int64(count)) > 0 {
 		return false
 	}
+	defer v.queue.flush()
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if n.refs.Load() > 0 {
 		return false // somebody has looked it up again meanwhile
 	}
 	v.tidy(n)
+	if v.References() == 0 {
+		v.queue.emit(Event{Op: Idle})
+	}
 	return true
 }
 

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"condafs/fault"
 	"condafs/hashing"
@@ -66,9 +65,6 @@ func (e *Engine) recoverSession(r index.SessionRecord) error {
 	}
 	s.started, s.recorded, s.outcome = r.Started, true, st.Outcome
 	s.killed = !st.Closed // what the daemon's own death cut short is not trusted
-	if err := s.redo(); err != nil {
-		return errors.Join(err, s.release())
-	}
 	e.mu.Lock()
 	e.sessions[s.id] = s
 	if st.Kept {
@@ -89,69 +85,68 @@ func (e *Engine) recoverSession(r index.SessionRecord) error {
 	return nil
 }
 
-// redo takes up what was sealed. An item whose files are all there is published
-// with the session; a lost one is left to the overlay, where it is incomplete.
-func (s *Session) redo() error {
+// readManifests finds what an earlier daemon has sealed, for redo. It must be
+// known before the view opens, which shows it.
+func (s *Session) readManifests() ([]*sealing, error) {
 	names, err := os.ReadDir(s.sealedDir())
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return fault.New("recover session", s.id, fault.Other, err)
+		return nil, fault.New("recover session", s.id, fault.Other, err)
 	}
+	var list []*sealing
 	for _, n := range names {
-		name := filepath.Join(s.sealedDir(), n.Name())
-		m, err := readManifest(name)
+		r, err := readSealing(filepath.Join(s.sealedDir(), n.Name()))
 		switch {
-		case fault.Is(err, fault.Corrupt) || strings.HasSuffix(name, ".tmp"):
-			s.e.log.Warn("what was being sealed when the daemon died is left in the overlay", "session", s.id, "manifest", n.Name(), "error", err)
-			if err := removeManifest(name); err != nil {
-				return err
+		case fault.Is(err, fault.Corrupt):
+			s.e.log.Warn("what was about to be sealed when the daemon died is left in the overlay", "session", s.id, "error", err)
+			if err := removeManifest(filepath.Join(s.sealedDir(), n.Name())); err != nil {
+				return nil, err
 			}
 			continue
 		case err != nil:
-			return err
+			return nil, err
 		}
-		it, shown, err := m.item(name)
-		if err != nil {
-			return err
-		}
-		for _, f := range []form{it.public, shown} {
-			s.keepForm(f)
-		}
-		if it.settled = strings.HasSuffix(name, doneSuffix); !it.settled {
-			if err := s.redoItem(m, it, shown); err != nil {
-				s.e.log.Warn("a package that was being sealed when the daemon died is lost", "session", s.id, "path", it.path, "error", err)
-				if err := removeManifest(name); err != nil {
-					return err
+		s.keep(r.item.public)
+		s.keep(r.shown)
+		list = append(list, r)
+	}
+	return list, nil
+}
+
+// redo takes up what was sealed. An item whose files are all there is published
+// with the session; one that has lost some, in the death of the machine, is left
+// to the overlay, where it is incomplete.
+func (s *Session) redo(sealed []*sealing) {
+	for _, r := range sealed {
+		if !r.item.settled {
+			if err := s.redoItem(r); err != nil {
+				s.e.log.Warn("what was being sealed when the daemon died is lost", "session", s.id, "path", r.item.path, "error", err)
+				if err := removeManifest(r.item.manifest); err != nil {
+					s.e.log.Warn("its manifest stays", "session", s.id, "error", err)
 				}
 				continue
 			}
 		}
-		s.items[it.path] = it
+		s.mu.Lock()
+		s.items[r.item.path] = r.item
+		s.mu.Unlock()
 	}
-	return nil
 }
 
 // redoItem does the rest of what seal had begun. Doing it again changes nothing.
-func (s *Session) redoItem(m *manifest, it *item, shown form) error {
-	native := filepath.Join(s.upper(), filepath.FromSlash(it.path))
-	for _, f := range m.Overlay {
+func (s *Session) redoItem(r *sealing) error {
+	path := r.item.path
+	native := filepath.Join(s.upper(), filepath.FromSlash(path))
+	for _, f := range r.overlay {
 		if err := s.redoFile(filepath.Join(native, filepath.FromSlash(string(f.Rel))), f.Digest); err != nil {
 			return err
 		}
 	}
-	if _, err := os.Lstat(native); errors.Is(err, fs.ErrNotExist) {
-		return nil // the view had taken it in
-	}
-	if err := s.view.Dropped(it.path); err != nil {
-		return err
-	}
-	ok, err := s.view.Gain(it.path, shown.entry)
-	if err == nil && !ok {
-		err = fault.New("recover", it.path, fault.Exists, nil)
-	}
-	return err
+	return s.view.Seal(path, s.view.Generation(path), r.shown.entry, r.shown.tree, func(string, string) error {
+		return nil // they have moved
+	})
 }
 
 // redoFile makes sure that a blob is in the store, whole. It is there if the

@@ -51,7 +51,8 @@ func (s *Session) seal(p *part) error {
 		return err
 	}
 	it := &item{unit: p.unit, path: p.path, public: p.public, base: base}
-	s.keep(p)
+	s.keep(p.shown)
+	s.keep(p.public)
 	if it.manifest, err = s.writeManifest(p, it); err != nil {
 		return err
 	}
@@ -93,14 +94,9 @@ func (s *Session) adopt(native string, d hashing.Digest) error {
 	return err
 }
 
-// keep protects a part's content from garbage collection.
-func (s *Session) keep(p *part) {
-	for _, f := range []form{p.shown, p.public} {
-		s.keepForm(f)
-	}
-}
-
-func (s *Session) keepForm(f form) {
+// keep protects content from garbage collection, and lets the view find the
+// tree of a package that the store doesn't have yet.
+func (s *Session) keep(f form) {
 	switch {
 	case f.tree != nil:
 		digests := make([]hashing.Digest, 0, f.tree.Len())
@@ -111,9 +107,29 @@ func (s *Session) keepForm(f form) {
 		}
 		s.hold.Blob(digests...)
 		s.hold.Tree(f.entry.Digest)
+		s.mu.Lock()
+		s.trees[f.entry.Digest] = f.tree
+		s.mu.Unlock()
 	case f.entry.Kind == index.KindFile:
 		s.hold.Blob(f.entry.Digest)
 	}
+}
+
+// sealedSource is what the session's view is based on: its snapshot, and the trees of
+// what was sealed, which the store has only in their public form, or not yet.
+type sealedSource struct {
+	pinned
+	s *Session
+}
+
+func (l sealedSource) Tree(d hashing.Digest) (*index.Tree, error) {
+	l.s.mu.Lock()
+	t := l.s.trees[d]
+	l.s.mu.Unlock()
+	if t != nil {
+		return t, nil
+	}
+	return l.pinned.Tree(d)
 }
 
 // resume seals the rest of what an error had stopped half-way.
@@ -134,6 +150,19 @@ func (s *Session) resume(root string) error {
 	return nil
 }
 
+// forgetSealed notes that the client has removed what was sealed at a path and
+// is not published yet.
+func (s *Session) forgetSealed(path string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	it := s.items[path]
+	if it == nil || it.settled {
+		return nil
+	}
+	delete(s.items, path)
+	return removeManifest(it.manifest)
+}
+
 // promote takes note of something that the view shows from below and that is
 // to be published with more trust than before.
 func (s *Session) promote(p *part) error {
@@ -144,7 +173,7 @@ func (s *Session) promote(p *part) error {
 	if base == nil || base.Trust >= p.public.entry.Trust {
 		return nil
 	}
-	s.keep(p)
+	s.keep(p.public)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	it := &item{unit: p.unit, path: p.path, public: p.public, base: base}

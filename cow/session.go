@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"condafs/fault"
+	"condafs/hashing"
 	"condafs/index"
 	"condafs/proc"
 )
@@ -109,6 +110,7 @@ type Session struct {
 	publishing sync.Mutex
 	// recording orders the writes of the session's record.
 	recording sync.Mutex
+	suspended bool // the daemon is stopping in order; guarded by recording
 
 	// guarded by e.mu
 	state   state
@@ -119,13 +121,14 @@ type Session struct {
 	changed chan struct{} // closed when a handle or a member is gone
 
 	mu       sync.Mutex
-	jobs     map[string]*job  // by the unit's root
-	items    map[string]*item // what was sealed, by path
-	stalled  map[string]*part // what was sealed by half, by path
-	held     map[string]bool  // groups that are sealed in part, by key
-	removed  map[string]bool  // deletions that were published, by path
-	recorded bool             // the store has a record of the session
-	gone     bool             // and must not get one any more
+	jobs     map[string]*job                // by the unit's root
+	items    map[string]*item               // what was sealed, by path
+	stalled  map[string]*part               // what was sealed by half, by path
+	held     map[string]bool                // groups that are sealed in part, by key
+	trees    map[hashing.Digest]*index.Tree // of what was sealed
+	removed  map[string]bool                // deletions that were published, by path
+	recorded bool                           // the store has a record of the session
+	gone     bool                           // and must not get one any more
 }
 
 // ID returns the session's name: short, random, never used again.
@@ -174,15 +177,23 @@ func (e *Engine) openSession(id string, o StartOptions, explicit bool, snap *ind
 		e: e, id: id, uid: o.UID, gid: o.GID, start: o, explicit: explicit, started: now,
 		snap: snap, hold: e.store.NewHold(),
 		state: stateActive, members: make(map[member]func()), lastUse: now, changed: make(chan struct{}),
-		jobs: make(map[string]*job), items: make(map[string]*item), stalled: make(map[string]*part), held: make(map[string]bool), removed: make(map[string]bool),
+		jobs: make(map[string]*job), items: make(map[string]*item), stalled: make(map[string]*part), held: make(map[string]bool), trees: make(map[hashing.Digest]*index.Tree), removed: make(map[string]bool),
 	}
-	view, err := newView(e.store, snap, s.upper(), spaces(o.UID), o.UID, o.GID, s.event)
-	if err != nil {
+	fail := func(err error) (*Session, error) {
 		s.snap.Release()
 		s.hold.Release()
 		return nil, fault.New("start session", "", fault.Other, err)
 	}
+	sealed, err := s.readManifests()
+	if err != nil {
+		return fail(err)
+	}
+	view, err := openView(sealedSource{pinned{snap, e.store}, s}, s.upper(), spaces(o.UID), o.UID, o.GID, s.event)
+	if err != nil {
+		return fail(err)
+	}
 	s.view = view
+	s.redo(sealed)
 	if inv := e.invalidator(); inv != nil {
 		view.onInvalid(inv.EntryChanged)
 	}
@@ -244,7 +255,8 @@ func (s *Session) record(closed bool) error {
 	if gone {
 		return nil
 	}
-	st := sessionState{Foreign: s.foreign, Closed: closed}
+	s.suspended = s.suspended || closed
+	st := sessionState{Foreign: s.foreign, Closed: s.suspended}
 	s.e.mu.Lock()
 	st.Members = slices.SortedFunc(maps.Keys(s.members), member.compare)
 	st.Kept, st.Outcome = s.state == stateKept, s.outcome

@@ -19,14 +19,12 @@ type job struct {
 
 // event takes note of what a client did. It never blocks.
 func (s *Session) event(ev Event) {
+	if ev.Op == Idle {
+		s.e.noteIdle(s)
+		return
+	}
 	s.noteWrite()
-	switch ev.Op {
-	case Idle:
-		s.e.mu.Lock()
-		s.signal()
-		s.e.mu.Unlock()
-		s.e.background(func() { s.e.endIfQuiet(s) })
-	case Closed, Renamed:
+	if ev.Op == Closed || ev.Op == Renamed {
 		u := conda.Classify(ev.Path, ev.IsDir)
 		if root, ok := packageRoot(u); ok {
 			s.trigger(root, completes(u, ev))
