@@ -28,7 +28,7 @@ func top(path string) string {
 
 func (g *generations) get(path string) uint64 {
 	path = top(path)
-	gen := g.at[path]
+	gen := max(g.at[path], g.moved[""])
 	for more := true; more; path, more = parent(path) {
 		gen = max(gen, g.moved[path])
 	}
@@ -75,8 +75,14 @@ func (v *View) Generation(path string) uint64 {
 	return v.gens.get(path)
 }
 
+// bumpAll notes that anything may have changed.
+func (g *generations) bumpAll() { g.bumpBelow("") }
+
 // touched notes a change of a node. v.mu is held for writing.
 func (v *View) touched(n *Node) {
+	if v.hasOtherNames(n) {
+		v.gens.bumpAll()
+	}
 	for _, l := range n.links {
 		v.gens.bump(l.dir.at(l.name))
 	}

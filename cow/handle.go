@@ -155,6 +155,9 @@ func (v *View) unregister(h *Handle) {
 			v.queue.emit(Event{Op: Closed, Path: path})
 		}
 	}
+	if v.OpenHandles() == 0 {
+		v.queue.emit(Event{Op: Idle})
+	}
 	v.tidy(n)
 }
 
@@ -165,7 +168,8 @@ func (v *View) OpenHandles() int {
 	return len(v.handles)
 }
 
-// Writers counts the writable handles at a path and below.
+// Writers counts the writable handles at a path and below. A file that has names
+// which nobody has looked up counts everywhere.
 func (v *View) Writers(path string) int {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
@@ -173,11 +177,17 @@ func (v *View) Writers(path string) int {
 }
 
 func (v *View) writers(path string) int {
+	var nodes []*Node
 	v.hmu.Lock()
-	defer v.hmu.Unlock()
-	count := 0
 	for h := range v.handles {
-		if h.writable && h.n.reachable(path) {
+		if h.writable {
+			nodes = append(nodes, h.n)
+		}
+	}
+	v.hmu.Unlock()
+	count := 0
+	for _, n := range nodes {
+		if n.reachable(path) || v.hasOtherNames(n) {
 			count++
 		}
 	}
@@ -193,6 +203,19 @@ func (n *Node) reachable(path string) bool {
 		}
 	}
 	return false
+}
+
+// hasOtherNames reports whether a file has more names than the view has met. v.mu
+// is held.
+func (v *View) hasOtherNames(n *Node) bool {
+	if n.linked == 0 {
+		return false
+	}
+	var st unix.Stat_t
+	if err := v.stat(n, &st); err != nil {
+		return err != errNameless
+	}
+	return int(st.Nlink) > len(n.links)
 }
 
 // within reports whether a path is top or below it; everything is below "".

@@ -122,15 +122,12 @@ func (v *View) upperChild(dir *Node, name string) (*Node, error) {
 		n.attach(dir, name)
 		return n, nil
 	}
-	n := v.newNode(typ, st.Ino)
+	n := v.newNode(typ, dir.names[name].ino)
 	n.upper = true
 	if markable(typ) {
 		if n.mark, err = readMark(d.fd, name); err != nil {
 			return nil, err
 		}
-	}
-	if n.mark.ino != 0 {
-		n.ino = n.mark.ino
 	}
 	if typ == unix.S_IFDIR {
 		if n.lower, err = v.mergedWith(dir, name, d.fd); err != nil {

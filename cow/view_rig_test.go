@@ -55,7 +55,7 @@ func (m *memSource) OpenBlob(d hashing.Digest) (*os.File, error) { return os.Ope
 
 func (m *memSource) blobPath(d hashing.Digest) string { return filepath.Join(m.dir, d.String()) }
 
-func (m *memSource) blob(t testing.TB, data []byte) hashing.Digest {
+func (m *memSource) blob(t tester, data []byte) hashing.Digest {
 	d := hashing.Sum(data)
 	if _, err := os.Stat(m.blobPath(d)); err != nil {
 		check(t, os.WriteFile(m.blobPath(d), data, 0o444))
@@ -65,7 +65,7 @@ func (m *memSource) blob(t testing.TB, data []byte) hashing.Digest {
 
 const mtime = 1_600_000_000_123_456_789
 
-func (m *memSource) file(t testing.TB, path, data string) {
+func (m *memSource) file(t tester, path, data string) {
 	m.put(path, index.Entry{Kind: index.KindFile, Mode: 0o644, Mtime: mtime, Size: int64(len(data)), Digest: m.blob(t, []byte(data))})
 }
 
@@ -79,7 +79,7 @@ func (m *memSource) put(path string, e index.Entry) {
 }
 
 // tree adds a package. Names that end in / are directories, those with -> links.
-func (m *memSource) tree(t testing.TB, path string, files map[string]string) {
+func (m *memSource) tree(t tester, path string, files map[string]string) {
 	b := index.NewTreeBuilder(index.TreeEntry{Mode: 0o755, Mtime: mtime})
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		e := index.TreeEntry{Kind: index.KindFile, Mode: 0o644, Mtime: mtime, Size: int64(len(files[name]))}
@@ -105,7 +105,14 @@ func (m *memSource) treeEntry(tree *index.Tree) index.Entry {
 	return index.Entry{Kind: index.KindTree, Mode: root.Mode, Mtime: root.Mtime, Size: tree.Bytes(), Digest: tree.Digest()}
 }
 
-func check(t testing.TB, err error) {
+// tester is a test, or one try of a randomised one.
+type tester interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+func check(t tester, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +121,7 @@ func check(t testing.TB, err error) {
 
 // rig is a view under test with a client who knows paths only.
 type rig struct {
-	t      testing.TB
+	t      tester
 	src    *memSource
 	upper  string
 	v      *View
@@ -143,7 +150,11 @@ func newRig(t testing.TB) *rig {
 }
 
 func (r *rig) open() {
-	v, err := openView(r.src, r.upper, []string{"u7", "shared"}, 7, 8, func(e Event) { r.events = append(r.events, e) })
+	v, err := openView(r.src, r.upper, []string{"u7", "shared"}, 7, 8, func(e Event) {
+		if e.Op != Idle {
+			r.events = append(r.events, e)
+		}
+	})
 	check(r.t, err)
 	r.v = v
 }
@@ -299,7 +310,17 @@ func (r *rig) stat(path string) (a Attr, err error) {
 // names name the first of them.
 func (r *rig) dump() map[string]string {
 	r.t.Helper()
-	m := map[string]string{}
+	for {
+		m, err := r.dumpOnce()
+		if err != unix.ESTALE { // a node was replaced
+			check(r.t, err)
+			return m
+		}
+	}
+}
+
+func (r *rig) dumpOnce() (m map[string]string, stale error) {
+	m = map[string]string{}
 	first := map[uint64]string{}
 	var walk func(dir *Node, path string)
 	walk = func(dir *Node, path string) {
@@ -312,20 +333,23 @@ func (r *rig) dump() map[string]string {
 			if err != nil {
 				r.t.Fatalf("lookup %s: %v", p, err)
 			}
-			if e.Type != a.Mode&unix.S_IFMT || e.Ino != a.Ino {
+			if stale == nil && (e.Type != a.Mode&unix.S_IFMT || e.Ino != a.Ino) {
 				r.t.Fatalf("%s: listed as %o, %x, is %o, %x", p, e.Type, e.Ino, a.Mode, a.Ino)
 			}
-			m[p], err = r.describe(n, &a)
-			check(r.t, err)
+			if m[p], err = r.describe(n, &a); err != nil {
+				stale = err
+			}
 			if a.Nlink > 1 {
 				if first[a.Ino] == "" {
 					first[a.Ino] = p
 				}
 				m[p] += " = " + first[a.Ino]
-			} else if other := first[a.Ino]; other != "" {
+			} else if other := first[a.Ino]; other != "" && stale == nil {
 				r.t.Fatalf("%s and %s have the same inode number", p, other)
 			}
-			first[a.Ino] = p
+			if first[a.Ino] == "" {
+				first[a.Ino] = p
+			}
 			if a.IsDir() {
 				walk(n, p)
 			}
@@ -333,7 +357,7 @@ func (r *rig) dump() map[string]string {
 		}
 	}
 	walk(r.v.Root(), "")
-	return m
+	return m, stale
 }
 
 func (r *rig) describe(n *Node, a *Attr) (string, error) {
