@@ -23,7 +23,8 @@ const (
 // committer is the only writer of the database. Requests queue; those that wait
 // together are written together, with one syncfs and one transaction.
 type committer struct {
-	store *Store
+	store  *Store
+	syncfs func(fd int) error // unix.Syncfs; tests let it fail
 
 	mu      sync.Mutex
 	wake    sync.Cond
@@ -64,7 +65,7 @@ type batch struct {
 }
 
 func newCommitter(s *Store, newest uint64) *committer {
-	c := &committer{store: s, next: newest + 1}
+	c := &committer{store: s, syncfs: unix.Syncfs, next: newest + 1}
 	c.wake.L = &c.mu
 	return c
 }
@@ -176,7 +177,7 @@ func (c *committer) write(b *batch) (Seq, error) {
 		return 0, err
 	}
 	if b.files {
-		if err := unix.Syncfs(int(c.store.root.Fd())); err != nil {
+		if err := c.syncfs(int(c.store.root.Fd())); err != nil {
 			return 0, c.breakDown(fmt.Errorf("syncfs: %w", err))
 		}
 	}
@@ -347,7 +348,7 @@ func (s *Store) Update(ctx context.Context, info CommitInfo, fn func(tx *Tx) err
 	hold := s.NewHold() // until head has moved
 	defer hold.Release()
 	return s.commits.do(ctx, &request{prepare: func(b *batch) error {
-		tx := &Tx{batch: b, hold: hold, layer: newLayer(b.entries), trees: make(map[hashing.Digest][]op)}
+		tx := &Tx{batch: b, hold: hold, layer: newLayer(b.entries), trees: make(map[hashing.Digest][]op), checked: make(map[hashing.Digest]bool)}
 		if err := fn(tx); err != nil {
 			return err
 		}

@@ -13,6 +13,8 @@ import (
 
 	"condafs/fault"
 	"condafs/hashing"
+
+	"golang.org/x/sys/unix"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -474,5 +476,52 @@ func TestWaitingUpdatesAreOneGroup(t *testing.T) {
 	}
 	if log, err := s.Log(0); err != nil || len(log) != 9 {
 		t.Errorf("%d commits, %v", len(log), err)
+	}
+}
+
+// After a failed sync nobody knows what is on disk: nothing more is written until the
+// store is opened again, and that shows the old head.
+func TestFailedSyncStopsAllWriting(t *testing.T) {
+	dir := memDir(t)
+	s := openTest(t, dir)
+	head := putFile(t, s, "a", "a")
+	s.commits.syncfs = func(int) error { return unix.EIO } // the committer is idle
+	h := s.NewHold()
+	defer h.Release()
+	sums, err := s.PutBlob(h, strings.NewReader("b"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(tx *Tx) error { return tx.Put("b", Entry{Kind: KindFile, Size: 1, Digest: sums.Blake3}) }
+	for range 2 {
+		if _, err := s.Update(t.Context(), CommitInfo{}, put); !fault.Is(err, fault.IO) || !strings.Contains(err.Error(), "opened again") {
+			t.Errorf("err = %v", err)
+		}
+		s.commits.syncfs = unix.Syncfs // works again, but it is too late
+	}
+	if s.Head() != head {
+		t.Errorf("head moved to %d", s.Head())
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = openTest(t, dir)
+	if s.Head() != head || putFile(t, s, "b", "b") <= head {
+		t.Errorf("head %d", s.Head())
+	}
+}
+
+// A group waits for the disk only if it refers to blobs.
+func TestOnlyFilesAreSynced(t *testing.T) {
+	s := newStore(t)
+	syncs := 0
+	s.commits.syncfs = func(fd int) error { syncs++; return unix.Syncfs(fd) }
+	putFile(t, s, "a", "a")
+	if syncs != 1 {
+		t.Errorf("%d syncs for a file", syncs)
+	}
+	update(t, s, func(tx *Tx) error { return errors.Join(tx.Delete("a"), tx.Put("d", Entry{Kind: KindDir})) })
+	if syncs != 1 {
+		t.Errorf("%d syncs for a deletion", syncs-1)
 	}
 }

@@ -12,13 +12,14 @@ import (
 // Tx is what the function of an Update works with: head, with the changes that were
 // put so far. It is valid only during that call, on its goroutine.
 type Tx struct {
-	batch *batch
-	layer *layer
-	hold  *Hold
-	trees map[hashing.Digest][]op // new ones
-	notes []string
-	files bool
-	bytes int
+	batch   *batch
+	layer   *layer
+	hold    *Hold
+	trees   map[hashing.Digest][]op // new ones
+	checked map[hashing.Digest]bool // trees whose blobs are there and held
+	notes   []string
+	files   bool // something was put that refers to blobs
+	bytes   int
 }
 
 // Head returns the state that the update starts from. Updates of the same group that
@@ -79,20 +80,43 @@ func (t *Tx) require(e *Entry) error {
 		return s.findBlob(e.Digest, e.Size)
 	case KindTree:
 		t.files = true
+		if t.checked[e.Digest] || t.batch.trees[e.Digest] != nil {
+			return nil
+		}
 		t.hold.Tree(e.Digest)
-		if found, err := t.hasTree(e.Digest); err != nil || found {
+		if found, err := s.hasTree(e.Digest); err != nil {
+			return err
+		} else if !found {
+			return fault.New("refer to tree", e.Digest.String(), fault.Corrupt, errors.New("it is not in the store"))
+		}
+		tree, err := s.Tree(e.Digest)
+		if err != nil {
 			return err
 		}
-		return fault.New("refer to tree", e.Digest.String(), fault.Corrupt, errors.New("it is not in the store"))
+		return t.requireBlobs(tree)
 	}
 	return nil
 }
 
-func (t *Tx) hasTree(d hashing.Digest) (bool, error) {
-	if t.trees[d] != nil || t.batch.trees[d] != nil {
-		return true, nil
+// requireBlobs makes sure that what a tree consists of is there and stays.
+func (t *Tx) requireBlobs(tree *Tree) error {
+	blobs := make([]hashing.Digest, 0, tree.Len())
+	for i := range tree.entries {
+		if e := &tree.entries[i]; e.Kind == KindFile {
+			blobs = append(blobs, e.Digest)
+		}
 	}
-	return t.batch.store.hasTree(d)
+	t.hold.Blob(blobs...)
+	for path, e := range tree.All() {
+		if e.Kind != KindFile {
+			continue
+		}
+		if err := t.batch.store.findBlob(e.Digest, e.Size); err != nil {
+			return fault.New("refer to", path, fault.Other, err)
+		}
+	}
+	t.checked[tree.Digest()] = true
+	return nil
 }
 
 func (t *Tx) putParents(dir string, e Entry) error {
@@ -149,25 +173,18 @@ func (t *Tx) Delete(path string) error {
 // with the sizes that the tree gives.
 func (t *Tx) PutTree(tree *Tree) (hashing.Digest, error) {
 	d := tree.Digest()
+	if t.checked[d] {
+		return d, nil
+	}
 	s := t.batch.store
 	t.hold.Tree(d)
-	blobs := make([]hashing.Digest, 0, tree.Len())
-	for i := range tree.entries {
-		if e := &tree.entries[i]; e.Kind == KindFile {
-			blobs = append(blobs, e.Digest)
-		}
+	if err := t.requireBlobs(tree); err != nil {
+		return d, err
 	}
-	t.hold.Blob(blobs...)
-	for path, e := range tree.All() {
-		if e.Kind != KindFile {
-			continue
-		}
-		if err := s.findBlob(e.Digest, e.Size); err != nil {
-			return d, fault.New("put tree", path, fault.Other, err)
-		}
+	if t.batch.trees[d] != nil {
+		return d, nil
 	}
-	t.files = true
-	found, err := t.hasTree(d)
+	found, err := s.hasTree(d)
 	if err != nil || found {
 		return d, err
 	}
