@@ -98,7 +98,7 @@ func readParts(txn *badger.Txn, prefix []byte) ([]byte, error) {
 }
 
 // treeCacheBytes bounds what the decoded trees take that nobody may be using.
-const treeCacheBytes = 32 << 20
+const treeCacheBytes = 16 << 20
 
 // treeCache keeps the trees that were used last.
 type treeCache struct {
