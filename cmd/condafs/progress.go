@@ -29,10 +29,15 @@ type bar struct {
 // newBar makes a bar that writes to w if that is a terminal.
 func newBar(w io.Writer) *bar {
 	b := &bar{begun: time.Now()}
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+	if isTerminal(w) {
 		b.w = w
 	}
 	return b
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // Report shows p.
