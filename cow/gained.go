@@ -20,6 +20,7 @@ type gained struct {
 	file string
 	log  *os.File
 	dirs map[string]map[string]*gain // by the directory's path, then by name
+	seen int                         // records so far
 }
 
 // gain is one thing that was gained.
@@ -91,7 +92,15 @@ func (g *gained) apply(r *gainRecord) {
 	if g.dirs[dir] == nil {
 		g.dirs[dir] = make(map[string]*gain)
 	}
-	g.dirs[dir][name] = &gain{newObject(string(r.Path), name, &r.Entry), r.Entry, r.Gone}
+	o := newObject(string(r.Path), name, &r.Entry)
+	// A name of the same file may live on in the overlay with the inode number of
+	// what was here before.
+	g.seen++
+	o.ino = treeIno(o.ino, g.seen)
+	if o.pkg != nil {
+		o.pkg.seed = o.ino
+	}
+	g.dirs[dir][name] = &gain{o, r.Entry, r.Gone}
 }
 
 func (g *gained) record(r gainRecord) error {
@@ -149,9 +158,22 @@ func (g *gained) has(path string) bool {
 	return false
 }
 
-// put adds an entry.
+// put adds an entry, which takes the place of all that was gained there and below.
 func (g *gained) put(path string, e index.Entry) error {
-	return g.record(gainRecord{Path: []byte(path), Entry: e})
+	var drop []gainRecord
+	for d, names := range g.dirs {
+		if within(d, path) {
+			for name := range names {
+				drop = append(drop, gainRecord{Path: []byte(join(d, name)), Drop: true})
+			}
+		}
+	}
+	for _, r := range append(drop, gainRecord{Path: []byte(path), Entry: e}) {
+		if err := g.record(r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // relocation is a directory that was renamed, or removed if to is empty.
