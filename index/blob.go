@@ -197,7 +197,7 @@ func (s *Store) meetExisting(path, dst string, size int64, d hashing.Digest) (mo
 		return false, err
 	}
 	good := fi.Size() == size && fi.Mode().IsRegular()
-	if good && !fi.ModTime().Equal(blobTime) {
+	if good && (!fi.ModTime().Equal(blobTime) || s.suspect(fi)) {
 		if good, err = s.rehash(dst, d); err != nil {
 			return false, err
 		}
@@ -214,7 +214,7 @@ func (s *Store) meetExisting(path, dst string, size int64, d hashing.Digest) (mo
 }
 
 // rehash tells whether a blob's bytes are what its name says, and if so marks it as
-// untouched.
+// untouched and, by its change time, as checked.
 func (s *Store) rehash(path string, d hashing.Digest) (bool, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -258,7 +258,15 @@ func (s *Store) findBlob(d hashing.Digest, size int64) error {
 		if err != nil {
 			return fault.New("refer to blob", d.String(), fault.Corrupt, fmt.Errorf("it is not in the store: %w", err))
 		}
-		is = fi.Size()
+		if is = fi.Size(); s.suspect(fi) {
+			good, err := s.rehash(s.blobPath(d), d)
+			if err != nil {
+				return fault.New("refer to blob", d.String(), fault.Other, err)
+			}
+			if !good {
+				return fault.New("refer to blob", d.String(), fault.Corrupt, errors.New("a crash of the machine damaged it")).WithHint(hintVerify)
+			}
+		}
 		s.held.blob(d).seen(d, is)
 	}
 	if size >= 0 && is != size {

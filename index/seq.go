@@ -22,6 +22,7 @@ const latest = math.MaxUint64
 //	r PART, R         → redo record: its parts, and its head, which makes it valid
 //	h                 → head
 //	n                 → counters
+//	l                 → lifetime
 const (
 	prefixEntry      = 'e'
 	prefixTree       = 't'

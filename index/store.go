@@ -42,6 +42,7 @@ type Store struct {
 	commits *committer
 	space   space
 	gc      sync.Mutex // one collection at a time
+	trusted int64      // see lifetime.Since
 
 	blobs atomic.Int64 // in objects/; exact after a collection, near otherwise
 	bytes atomic.Int64
@@ -104,6 +105,9 @@ func (s *Store) open() (err error) {
 	s.pins = newPins(func(seq Seq) { s.db.SetDiscardTs(uint64(seq)) })
 	s.commits = newCommitter(s, s.db.MaxVersion())
 	if err := s.recover(); err != nil {
+		return err
+	}
+	if err := s.beginLifetime(); err != nil {
 		return err
 	}
 	if err := s.space.makeReserve(); err != nil {
@@ -227,14 +231,14 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	return s.release()
+	errReserve := s.space.freeReserve()
+	return errors.Join(errReserve, s.endLifetime(), s.release())
 }
 
 // release gives back whatever was taken.
 func (s *Store) release() error {
 	var errs []error
 	if s.db != nil {
-		errs = append(errs, s.space.freeReserve())
 		if err := s.db.Close(); err != nil {
 			errs = append(errs, fault.New("close store", s.dir, fault.Other, err))
 		}
