@@ -1,0 +1,257 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"condafs/control"
+	"condafs/fault"
+)
+
+// canned answers every request with fixed values, or with err.
+type canned struct {
+	asked []string // only ever one request at a time
+	err   error
+	bad   bool // there is damage
+}
+
+func (c *canned) As(control.Peer) control.API           { return c }
+func (c *canned) SessionOwner(id string) (uint32, bool) { return uint32(os.Getuid()), id == "abc" }
+
+func (c *canned) note(s string) error { c.asked = append(c.asked, s); return c.err }
+
+var day = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+func (c *canned) Status(context.Context) (*control.Status, error) {
+	return &control.Status{Version: "v1", PID: 7, Started: day, MountPoint: "/m", Store: "/s", Owner: 0, Head: 9, Packages: 2, Archives: 1,
+		Blobs: 12, StoredBytes: 1500, LogicalBytes: 3_000_000, QuarantinedBytes: 5,
+		Quarantine: []control.Quarantine{{ID: "q1", Time: day, Path: "pkgs/bad-1-0", Reason: "bin/x has another SHA-256", Bytes: 5}}}, c.note("status")
+}
+func (c *canned) Sessions(context.Context) ([]control.Session, error) {
+	return []control.Session{{ID: "abc", Label: "ci", Explicit: true, Members: []int{3, 4}, Started: day, Base: 8, Dirty: true, OverlayBytes: 2000, State: "active"}}, c.note("sessions")
+}
+func (c *canned) Start(_ context.Context, r control.StartRequest) (*control.Session, error) {
+	return &control.Session{ID: "abc"}, c.note("start " + r.Label)
+}
+func (c *canned) End(context.Context, string, control.EndRequest) (*control.Report, error) {
+	return report, c.note("end")
+}
+
+var report = &control.Report{Head: 10,
+	Committed: []control.Committed{{Path: "pkgs/a-1-0", Kind: "package", Trust: "verified"}, {Path: "pkgs/b-1-0", Kind: "package", Trust: "verified", Deleted: true}},
+	Pending:   []control.Dropped{}, Dropped: []control.Dropped{{Path: "pkgs/c-1-0", Why: "not complete"}}, Quarantined: []control.Dropped{}}
+
+func (c *canned) Commit(_ context.Context, id string) (*control.Report, error) {
+	return report, c.note("commit " + id)
+}
+func (c *canned) Discard(_ context.Context, id string) error { return c.note("discard " + id) }
+func (c *canned) Packages(context.Context) ([]control.Package, error) {
+	return []control.Package{pkg, {Name: "evil\x1b[31m-1-0", Directory: "rattler/pkgs", Trust: "opaque"}}, c.note("ls")
+}
+
+var pkg = control.Package{Name: "a-1-0", Directory: "pkgs", Trust: "verified", Shared: true, Extracted: true, Size: 1234567, SHA256: "ab",
+	Archive: &control.Archive{FileName: "a-1-0.conda", Size: 999, SHA256: "ab", Trust: "verified"}}
+
+func (c *canned) Package(_ context.Context, name string) (*control.PackageFiles, error) {
+	return &control.PackageFiles{Package: pkg, Entries: []control.File{
+		{Path: "bin", Type: "directory", Mode: "0755"}, {Path: "bin/a", Type: "file", Mode: "0755", Size: 12, Blake3: "cd"}, {Path: "bin/l", Type: "symlink", Mode: "0777", Target: "a"},
+	}}, c.note("ls " + name)
+}
+func (c *canned) Log(_ context.Context, limit int) ([]control.Commit, error) {
+	return []control.Commit{{Seq: 9, Time: day, Session: "abc", Label: "ci", Command: "conda install a", What: []string{"+ a-1-0 (verified)"}}}, c.note("log")
+}
+func (c *canned) Verify(_ context.Context, r control.VerifyRequest, _ control.ProgressFunc) (*control.VerifyReport, error) {
+	v := &control.VerifyReport{Blobs: 12, Bytes: 1500, Full: r.Full, Problems: []control.Problem{}}
+	if c.bad {
+		v.Problems = append(v.Problems, control.Problem{Kind: "content", Digest: "cd", Detail: "its bytes are others", Paths: []string{"shared/pkgs/a-1-0/bin/a"}})
+	}
+	return v, c.note("verify")
+}
+func (c *canned) GC(_ context.Context, r control.GCRequest, _ control.ProgressFunc) (*control.GCReport, error) {
+	return &control.GCReport{DryRun: r.DryRun, Blobs: 1, Bytes: 2000, KeptBlobs: 11}, c.note("gc")
+}
+func (c *canned) Import(_ context.Context, r control.ImportRequest, _ control.ProgressFunc) (*control.ImportReport, error) {
+	return &control.ImportReport{Imported: []control.Committed{{Path: "pkgs/a-1-0", Kind: "package", Trust: "verified"}}, Present: 3,
+		Rejected: []control.Dropped{{Path: "bad-1-0", Why: "bin/x is missing"}}, Skipped: []control.Dropped{}, Bytes: 10}, c.note("import " + r.Dir)
+}
+func (c *canned) Export(_ context.Context, r control.ExportRequest, _ control.ProgressFunc) (*control.ExportReport, error) {
+	e := &control.ExportReport{Exported: []string{"a-1-0"}, Rejected: []control.Dropped{}}
+	if c.bad {
+		e.Rejected = append(e.Rejected, control.Dropped{Path: "b-1-0", Why: "something else is there"})
+	}
+	return e, c.note("export " + r.Dir + " " + strings.Join(r.Names, ","))
+}
+func (c *canned) Stop(context.Context, control.StopRequest, control.ProgressFunc) (*control.Stopped, error) {
+	return &control.Stopped{}, c.note("stop")
+}
+
+// commandLineOf runs one command line against the backend, as within `condafs run`.
+func commandLineOf(t *testing.T, c *canned, args ...string) (code int, out, err string) {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "d", "s")
+	l, lerr := control.Listen(socket, false)
+	if lerr != nil {
+		t.Fatal(lerr)
+	}
+	s := control.NewServer(c, uint32(os.Getuid()), slog.New(slog.DiscardHandler))
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	var o, e bytes.Buffer
+	env := map[string]string{envMount: "/m", envSocket: socket, envSession: "abc", "HOME": "/nonexistent"}
+	a := &app{in: strings.NewReader(""), out: &o, err: &e, getenv: func(k string) string { return env[k] }}
+	code = a.main(args)
+	if cerr := s.Close(); cerr != nil {
+		t.Error(cerr)
+	}
+	if serr := <-done; serr != nil {
+		t.Error(serr)
+	}
+	return code, o.String(), e.String()
+}
+
+func TestCommands(t *testing.T) {
+	for _, c := range []struct {
+		args  string
+		asked string
+		out   []string // parts of what it prints
+	}{
+		{"status", "status", []string{"pid 7, v1", "/m", "2 extracted, 1 archive\n", "1.5 kB on disk in 12 blobs, for 3.0 MB of content", "q1", "pkgs/bad-1-0: bin/x has another SHA-256"}},
+		{"sessions", "sessions", []string{"abc", "ci", "3,4", "2.0 kB"}},
+		{"commit", "commit abc", []string{"+ pkgs/a-1-0 (package, verified)\n", "- pkgs/b-1-0", "dropped: pkgs/c-1-0: not complete"}},
+		{"commit abc", "commit abc", []string{"+ pkgs/a-1-0"}},
+		{"discard abc", "discard abc", []string{"session abc is discarded"}},
+		{"ls", "ls", []string{"a-1-0", "verified", "everybody", "1.2 MB", "999 B", `rattler/pkgs/evil\x1b[31m-1-0`}},
+		{"ls a-1-0", "ls a-1-0", []string{"0755", "bin/\n", "bin/l -> a"}},
+		{"log", "log", []string{"9  ", "ci  conda install a\n    + a-1-0 (verified)\n"}},
+		{"verify --full", "verify", []string{"12 blobs (1.5 kB) checked by content: all is well"}},
+		{"gc", "gc", []string{"freed 2.0 kB in 1 blob and 0 trees; 0 B in 11 blobs stay"}},
+		{"gc --dry-run", "gc", []string{"would free 2.0 kB"}},
+		{"import /d", "import /d", []string{"rejected: bad-1-0: bin/x is missing\n", "imported 1 thing (10 B): 1 verified, 0 consistent; 3 there already, 1 rejected"}},
+		{"export /d --package a-1-0 --package b-1-0", "export /d a-1-0,b-1-0", []string{"exported 1 thing"}},
+		{"version", "", []string{"condafs "}},
+	} {
+		t.Run(c.args, func(t *testing.T) {
+			b := &canned{}
+			code, out, err := commandLineOf(t, b, strings.Fields(c.args)...)
+			if code != 0 || err != "" {
+				t.Fatalf("exit status %d: %s", code, err)
+			}
+			if got := strings.Join(b.asked, ";"); got != c.asked {
+				t.Errorf("asked %q, want %q", got, c.asked)
+			}
+			for _, part := range c.out {
+				if !strings.Contains(out, part) {
+					t.Errorf("no %q in\n%s", part, out)
+				}
+			}
+			if strings.ContainsRune(out, '\x1b') {
+				t.Errorf("a name plays with the terminal: %q", out)
+			}
+			code, out, err = commandLineOf(t, &canned{}, append(strings.Fields(c.args), "--json")...)
+			if code != 0 || err != "" || !json.Valid([]byte(out)) || strings.Contains(out, ": null") {
+				t.Errorf("--json: exit status %d, %s, %s", code, err, out)
+			}
+		})
+	}
+}
+
+func TestExitStatus(t *testing.T) {
+	failing := func(k fault.Kind) *canned {
+		return &canned{err: fault.New("do", "it", k, errors.New("because\nof this")).WithHint("help yourself")}
+	}
+	for _, c := range []struct {
+		backend *canned
+		args    string
+		code    int
+		err     string
+	}{
+		{failing(fault.Full), "status", 1, "condafs: do it: because | of this; help yourself\n"},
+		{failing(fault.Usage), "status", 2, ""},
+		{failing(fault.Corrupt), "verify", 3, ""},
+		{failing(fault.NotMounted), "commit", 4, ""},
+		{&canned{bad: true}, "verify", 3, "condafs: verify: 1 problem found; `condafs verify --repair` puts what is damaged aside\n"},
+		{&canned{bad: true}, "export /d", 1, "condafs: export to /d: 1 thing could not be written\n"},
+		{&canned{}, "import --strict /d", 3, "condafs: import /d: 1 thing did not hold\n"},
+		{&canned{}, "import", 2, ""},
+		{&canned{}, "bogus", 2, "condafs: unknown command \"bogus\"; see `condafs --help`\n"},
+		{&canned{}, "status --bogus", 2, "condafs: unknown flag: --bogus; see `condafs status --help`\n"},
+		{&canned{}, "ls --store /a --mount /b", 2, "condafs: --mount and --store exclude each other\n"},
+		{&canned{}, "ls ..", 2, ""},
+		{&canned{}, "discard nobody", 1, ""},
+		{&canned{}, "run --on-failure x -- true", 2, ""},
+		{&canned{}, "run --namespace x -- true", 2, ""},
+		{&canned{}, "run --label x -- true", 2, "condafs: run: --label is for a new session, and this one joins abc; add --new\n"},
+		{&canned{}, "mount --log-format x /m", 2, ""},
+		{&canned{}, "mount -o store= /m", 2, ""},
+		{&canned{}, "mount --store /a /nonexistent/m", 1, ""},
+		{&canned{}, "umount /nonexistent/m", 4, ""},
+		{&canned{}, "verify --store /nonexistent", 1, "condafs: open store /nonexistent: no store is there; name one with --store, or a running daemon's mount with --mount\n"},
+	} {
+		code, _, err := commandLineOf(t, c.backend, strings.Fields(c.args)...)
+		if code != c.code || (c.err != "" && err != c.err) {
+			t.Errorf("%s: %d %q, want %d %q", c.args, code, err, c.code, c.err)
+		}
+		if strings.Count(err, "\n") != 1 || !strings.HasPrefix(err, "condafs: ") {
+			t.Errorf("%s: not one clear line: %q", c.args, err)
+		}
+	}
+}
+
+func TestHelpHasExamples(t *testing.T) {
+	a := &app{getenv: os.Getenv}
+	for _, c := range a.root().Commands() {
+		if c.Runnable() && !c.Hidden && c.Name() != "version" && c.Example == "" {
+			t.Errorf("%s has no example", c.Name())
+		}
+		if c.Short == "" && !c.Hidden {
+			t.Errorf("%s says nothing about itself", c.Name())
+		}
+	}
+}
+
+// TestJSONTopic checks that the documented shapes name every field.
+func TestJSONTopic(t *testing.T) {
+	text := jsonTopic().Long
+	for _, v := range []any{
+		Mounted{Log: "x"}, control.Stopped{}, control.Session{Label: "x", Command: "x", Ephemeral: true}, report, Discarded{},
+		control.Status{MountPoint: "x", Quarantine: []control.Quarantine{{}}}, pkg, control.File{Blake3: "x", Target: "x"}, control.PackageFiles{},
+		control.Commit{Label: "x", Command: "x"}, control.VerifyReport{Problems: []control.Problem{{Digest: "x", File: "x", Detail: "x", Quarantined: "x"}}},
+		control.GCReport{}, control.ImportReport{}, control.ExportReport{}, Version{},
+	} {
+		b, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var any any
+		if err := json.Unmarshal(b, &any); err != nil {
+			t.Fatal(err)
+		}
+		eachKey(any, func(key string) {
+			if !strings.Contains(text, key) {
+				t.Errorf("%T has %q, which `condafs help json` does not", v, key)
+			}
+		})
+	}
+}
+
+func eachKey(v any, f func(string)) {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, w := range v {
+			f(k)
+			eachKey(w, f)
+		}
+	case []any:
+		for _, w := range v {
+			eachKey(w, f)
+		}
+	}
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestLinkedSession(t *testing.T) {
+	for to, want := range map[string]string{
+		".sessions/abc/pkgs": "abc", "/m/.sessions/abc/pkgs": "abc", "/other/.sessions/abc/pkgs": "", "pkgs": "", "": "", "../x": "",
+	} {
+		if got := linkedSession("/m", to); got != want {
+			t.Errorf("%q leads to %q, want %q", to, got, want)
+		}
+	}
+}
+
+func TestSessionEnv(t *testing.T) {
+	got := sessionEnv([]string{"PATH=/bin", "CONDA_PKGS_DIRS=/old", "CONDAFS_SESSION=old", "X=CONDA_PKGS_DIRS="}, place{"/m", "/s"}, "abc")
+	want := []string{"PATH=/bin", "X=CONDA_PKGS_DIRS=", "CONDA_PKGS_DIRS=/m/pkgs", "RATTLER_CACHE_DIR=/m/rattler", "CONDAFS_MOUNT=/m", "CONDAFS_SESSION=abc", "CONDAFS_SOCKET=/s"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	if got := commandLine([]string{"sh", "-c", "a\n\tb\xff\x1b[0m"}); got != "sh -c a  b? [0m" {
+		t.Errorf("got %q", got)
+	}
+	if got := commandLine([]string{strings.Repeat("ü", 1000)}); len(got) > 510 || !strings.HasSuffix(got, "ü…") {
+		t.Errorf("got %d bytes: %q", len(got), got)
+	}
+}
+
+func TestTakeOptions(t *testing.T) {
+	o := mountOptions{options: []string{"allow_other,noatime", "store=/s,log=/l", "max_read=4096,"}}
+	if err := o.takeOptions(); err != nil {
+		t.Fatal(err)
+	}
+	if !o.allowOther || o.store != "/s" || o.logFile != "/l" || !slices.Equal(o.options, []string{"noatime", "max_read=4096"}) {
+		t.Errorf("%+v", o)
+	}
+	o.mountPoint, o.logFormat = "/m", "text"
+	want := []string{"mount", "--foreground", "--ready-fd", "3", "--store", "/s", "--log-file", "/l", "--log-format", "text", "--allow-other", "-o", "noatime", "-o", "max_read=4096", "--", "/m"}
+	if got := o.daemonArgs(); !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	a := func(env ...string) *app {
+		return &app{getenv: func(k string) string {
+			for _, e := range env {
+				if v, ok := strings.CutPrefix(e, k+"="); ok {
+					return v
+				}
+			}
+			return ""
+		}}
+	}
+	for _, c := range []struct {
+		a          *app
+		uid        int
+		store, log string
+	}{
+		{a("HOME=/root"), 0, "/var/lib/condafs", "/var/log/condafs/a-b.log"},
+		{a("HOME=/home/u"), 1000, "/home/u/.local/share/condafs", "/home/u/.local/state/condafs/a-b.log"},
+		{a("HOME=/home/u", "XDG_DATA_HOME=/d", "XDG_STATE_HOME=/s"), 1000, "/d/condafs", "/s/condafs/a-b.log"},
+		{a("HOME=/home/u", "XDG_DATA_HOME=relative"), 1000, "/home/u/.local/share/condafs", "/home/u/.local/state/condafs/a-b.log"},
+	} {
+		store, err := c.a.defaultStore(c.uid)
+		if err != nil || store != c.store {
+			t.Errorf("store %q %v, want %q", store, err, c.store)
+		}
+		log, err := c.a.defaultLog("/a/b", c.uid)
+		if err != nil || log != c.log {
+			t.Errorf("log %q %v, want %q", log, err, c.log)
+		}
+	}
+	if _, err := a().defaultStore(1000); err == nil {
+		t.Error("a store without a home")
+	}
+	if _, err := a().defaultLog("/a", 1000); err == nil {
+		t.Error("a log without a home")
+	}
+	one, err := a("HOME=/h").defaultLog("/a-b", 1000)
+	if err != nil || one == "/h/.local/state/condafs/a-b.log" {
+		t.Errorf("/a-b and /a/b log to the same file %q: %v", one, err)
+	}
+	long, err := a("HOME=/h").defaultLog(strings.Repeat("/long", 100), 1000)
+	if err != nil || len(filepath.Base(long)) > 255 {
+		t.Errorf("%q %v", long, err)
+	}
+}
+
+func TestAbsolute(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "real"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("real", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for in, want := range map[string]string{
+		"link": "real", "link/x": "real/x", "none": "none", "none/below": "none/below", "real/../link": "real",
+	} {
+		got, err := absolute(dir + "/" + in)
+		if err != nil || got != filepath.Join(dir, want) {
+			t.Errorf("%s is %s, want %s: %v", in, got, want, err)
+		}
+	}
+	if !same(dir+"/link", dir+"/real") || same(dir, "") || same(dir, dir+"/real") {
+		t.Error("same is wrong")
+	}
+}
+
+func TestSize(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 1000: "1.0 kB", 9949: "9.9 kB", 9950: "10 kB", 999_499: "999 kB", 999_500: "1.0 MB", 1_500_000_000: "1.5 GB", 7e15: "7000 TB"} {
+		if got := size(n); got != want {
+			t.Errorf("%d is %q, want %q", n, got, want)
+		}
+	}
+}
