@@ -12,6 +12,8 @@ import (
 	"condafs/conda"
 	"condafs/fault"
 	"condafs/index"
+
+	"golang.org/x/sys/unix"
 )
 
 // commitAll goes through all changes of the session and publishes them in one
@@ -37,7 +39,15 @@ func (s *Session) commitAll(ctx context.Context, what scope, final bool) (Report
 	}
 	published, err := s.publishItems(ctx, c.deletions(), c.ops...)
 	c.report.merge(published)
+	c.report.sort()
 	return c.report, err
+}
+
+func (r *Report) sort() {
+	slices.SortFunc(r.Committed, func(a, b UnitReport) int { return strings.Compare(a.Path, b.Path) })
+	for _, notes := range [][]Note{r.Dropped, r.Pending, r.Quarantined} {
+		slices.SortFunc(notes, func(a, b Note) int { return strings.Compare(a.Path, b.Path) })
+	}
 }
 
 func (r *Report) merge(o Report) {
@@ -223,7 +233,9 @@ func (c *committing) prepare(ctx context.Context) error {
 // preparePackage seals a package and its archives.
 func (c *committing) preparePackage(ctx context.Context, root string, p *packageChange) {
 	if p.dir {
-		c.outcome(root, c.s.checkAndSeal(ctx, root))
+		// Its record vouches for the archive, so it is put aside afterwards.
+		err := c.s.checkAndSeal(ctx, root)
+		defer func() { c.outcome(root, err) }()
 	}
 	for _, u := range p.archives {
 		if c.s.isSealed(u.Root) {
@@ -307,21 +319,32 @@ func (c *committing) outcome(path string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	note := Note{path, err.Error()}
-	switch kind := fault.KindOf(err); {
-	case kind == fault.Corrupt && c.final:
+	corrupt, hopeless := fault.Is(err, fault.Corrupt), hopeless(err)
+	switch {
+	case corrupt && c.final:
 		if qerr := c.s.quarantine(path, err.Error()); qerr != nil {
 			c.failed = append(c.failed, qerr)
 			return
 		}
 		c.report.Quarantined = append(c.report.Quarantined, note)
-	case (kind == fault.NotFound || kind == fault.Unsupported || kind == fault.Busy) && c.final:
-		c.report.Dropped = append(c.report.Dropped, note) // incomplete, or no file at all
-	case kind == fault.Corrupt, kind == fault.NotFound, kind == fault.Unsupported, kind == fault.Busy:
-		c.report.Pending = append(c.report.Pending, note)
+	case hopeless && c.final:
+		c.report.Dropped = append(c.report.Dropped, note)
 	default:
 		c.report.Pending = append(c.report.Pending, note)
-		c.failed = append(c.failed, err)
+		if !corrupt && !hopeless {
+			c.failed = append(c.failed, err)
+		}
 	}
+}
+
+// hopeless reports whether an error will come again: what is incomplete, was
+// never closed, is no file, or has a path that nobody could open.
+func hopeless(err error) bool {
+	switch fault.KindOf(err) {
+	case fault.NotFound, fault.Unsupported, fault.Busy:
+		return true
+	}
+	return errors.Is(err, unix.ENAMETOOLONG)
 }
 
 func (c *committing) fail(err error) {

@@ -86,10 +86,11 @@ func (e *Engine) claimLocked(s *Session, from ...state) bool {
 	return false
 }
 
-func (e *Engine) setState(s *Session, st state) {
+// settle notes what has come of a session's end.
+func (e *Engine) settle(s *Session, st state, r Report, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s.state = st
+	s.state, s.report, s.failure = st, r, err
 	s.signal()
 }
 
@@ -137,11 +138,14 @@ func (e *Engine) finish(ctx context.Context, s *Session, what scope) (Report, er
 		err = s.unrecord()
 	}
 	if err != nil {
-		e.setState(s, stateWaiting)
+		e.settle(s, stateWaiting, report, err)
+		if rerr := s.record(false); rerr != nil {
+			e.log.Warn("what is known of a waiting session could not be written down", "session", s.id, "error", rerr)
+		}
 		return report, err
 	}
 	e.logReport(s, report)
-	e.setState(s, stateEnded)
+	e.settle(s, stateEnded, report, nil)
 	if inv := e.invalidator(); inv != nil {
 		inv.SessionEnded(s.id)
 	}
@@ -164,7 +168,7 @@ func (e *Engine) retryWaiting(but *Session) {
 				e.log.Warn("a session still waits to be committed", "session", s.id, "error", err)
 			}
 		}) {
-			e.setState(s, stateWaiting)
+			e.settle(s, stateWaiting, Report{}, nil) // the engine is closing
 		}
 	}
 }
@@ -270,19 +274,23 @@ func (e *Engine) End(ctx context.Context, id string, o Outcome) (Report, error) 
 	if s.keeps() {
 		return e.keepSession(s)
 	}
-	switch e.awaitQuiet(ctx, s) {
-	case stateActive: // some go on
+	switch st, err := e.awaitQuiet(ctx, s); {
+	case err != nil:
+		return Report{}, err
+	case st == stateActive: // some go on
 		return e.commitSoFar(ctx, s)
-	case stateEnding:
+	case st == stateEnding:
 		return e.finish(ctx, s, s.policy())
 	}
-	return Report{Seq: e.store.Head()}, nil // its last member has ended it
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return s.report, s.failure // its last member has ended it
 }
 
 // awaitQuiet waits until s has neither members nor open handles, and then
 // claims it: the result is stateEnding. While there are members, or when handles
 // stay open, it is stateActive. Else s has ended in another way.
-func (e *Engine) awaitQuiet(ctx context.Context, s *Session) state {
+func (e *Engine) awaitQuiet(ctx context.Context, s *Session) (state, error) {
 	grace := time.NewTimer(releaseGrace)
 	defer grace.Stop()
 	for {
@@ -291,7 +299,7 @@ func (e *Engine) awaitQuiet(ctx context.Context, s *Session) state {
 		quiet := len(s.members) == 0 && s.view.OpenHandles() == 0
 		if quiet && e.claimLocked(s, stateActive) {
 			e.mu.Unlock()
-			return stateEnding
+			return stateEnding, nil
 		}
 		busy := len(s.members) > 0
 		e.mu.Unlock()
@@ -299,16 +307,16 @@ func (e *Engine) awaitQuiet(ctx context.Context, s *Session) state {
 		case st == stateEnding:
 			// The exit of its last member was noticed first; that commits it.
 		case st != stateActive || busy:
-			return st
+			return st, nil
 		}
 		select {
 		case <-changed:
 		case <-grace.C:
 			if st == stateActive {
-				return st
+				return st, nil
 			}
 		case <-ctx.Done():
-			return stateEnded
+			return st, fault.New("end session", s.id, fault.Canceled, context.Cause(ctx))
 		}
 	}
 }

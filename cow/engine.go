@@ -78,6 +78,7 @@ type step string
 const (
 	stepManifest step = "manifest written"
 	stepMoved    step = "a file moved"
+	stepRestore  step = "moved files go back"
 	stepSealed   step = "sealed"
 	stepPublish  step = "published"
 	stepSettled  step = "settled"

@@ -2,11 +2,13 @@ package cow
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"condafs/conda"
@@ -357,6 +359,51 @@ func TestDeletions(t *testing.T) {
 	fresh.has(b) // it isn't the stranger's
 }
 
+func TestDirectoryMadeAnew(t *testing.T) {
+	w := newWorld(t)
+	f := makePackage(t, "tool-1.0-0", nil)
+	pid, c := w.process()
+	c.install(f)
+	c.mkdirs("pkgs/notes")
+	c.write("pkgs/notes/old", "1")
+	c.write("pkgs/notes/both", "1")
+	w.exit(pid)
+	pid, c = w.process()
+	c.remove("pkgs")
+	c.mkdirs("pkgs/notes")
+	c.write("pkgs/notes/both", "2")
+	w.exit(pid)
+	_, fresh := w.process()
+	if got := fresh.list("pkgs/notes"); !slices.Equal(got, []string{"both"}) || fresh.read("pkgs/notes/both") != "2" {
+		t.Errorf("notes holds %v", got)
+	}
+	if fresh.exists("pkgs/"+f.dist) || fresh.exists("pkgs/"+f.fn()) {
+		t.Error("the package is still there")
+	}
+}
+
+func TestRenamedPackageIsCommittedThere(t *testing.T) {
+	w := newWorld(t)
+	f := makePackage(t, "tool-1.0-0", nil)
+	pid, c := w.process()
+	c.install(f)
+	w.exit(pid)
+	pid, c = w.process()
+	c.rename("pkgs/"+f.dist, "pkgs/aside")
+	w.exit(pid)
+	_, fresh := w.process()
+	if fresh.exists("pkgs/" + f.dist) {
+		t.Error("it is still under its old name")
+	}
+	pid, c = w.process()
+	c.rename("pkgs/"+f.fn(), "pkgs/renamed.bin")
+	w.exit(pid)
+	_, fresh = w.process()
+	if fresh.exists("pkgs/"+f.fn()) || fresh.read("pkgs/renamed.bin") != f.archive {
+		t.Error("the archive did not move")
+	}
+}
+
 func TestDeletionOfSomethingNewIsRefused(t *testing.T) {
 	w := newWorld(t)
 	write := func(text string) {
@@ -495,29 +542,33 @@ func TestOutcomes(t *testing.T) {
 
 func TestKeptSession(t *testing.T) {
 	for _, commit := range []bool{true, false} {
-		w := newWorld(t)
-		s, c := w.command(StartOptions{OnFailure: KeepOverlay})
-		c.write("pkgs/note", "1")
-		if _, err := w.e.End(ctx, s.ID(), Outcome{ExitCode: 2}); err != nil {
-			t.Fatal(err)
-		}
-		w.close() // it outlives the daemon
-		w.open()
-		if infos := w.e.Sessions(); len(infos) != 1 || infos[0].ID != s.ID() || infos[0].State != "kept" {
-			t.Fatalf("sessions: %+v", infos)
-		}
-		if commit {
-			if _, err := w.e.Commit(ctx, s.ID()); err != nil {
-				t.Fatal(err)
-			}
-		} else if err := w.e.Discard(ctx, s.ID()); err != nil {
-			t.Fatal(err)
-		}
-		if (w.head(mine+"note") != nil) != commit {
-			t.Errorf("commit %t: %+v", commit, w.head(mine+"note"))
-		}
-		w.tidy()
+		t.Run(fmt.Sprintf("commit %t", commit), func(t *testing.T) { testKept(t, commit) })
 	}
+}
+
+func testKept(t *testing.T, commit bool) {
+	w := newWorld(t)
+	s, c := w.command(StartOptions{OnFailure: KeepOverlay})
+	c.write("pkgs/note", "1")
+	if _, err := w.e.End(ctx, s.ID(), Outcome{ExitCode: 2}); err != nil {
+		t.Fatal(err)
+	}
+	w.close() // it outlives the daemon
+	w.open()
+	if infos := w.e.Sessions(); len(infos) != 1 || infos[0].ID != s.ID() || infos[0].State != "kept" {
+		t.Fatalf("sessions: %+v", infos)
+	}
+	if commit {
+		if _, err := w.e.Commit(ctx, s.ID()); err != nil {
+			t.Fatal(err)
+		}
+	} else if err := w.e.Discard(ctx, s.ID()); err != nil {
+		t.Fatal(err)
+	}
+	if (w.head(mine+"note") != nil) != commit {
+		t.Errorf("commit %t: %+v", commit, w.head(mine+"note"))
+	}
+	w.tidy()
 }
 
 func TestCommitOfALiveSession(t *testing.T) {
@@ -638,6 +689,20 @@ func TestStopKeepsOverlays(t *testing.T) {
 	w.tidy()
 }
 
+// death makes the daemon stop in its tracks at a step: nothing works from then on.
+func (w *world) death(at step) func(step) error {
+	var dead atomic.Bool
+	return func(here step) error {
+		if here == at {
+			dead.Store(true)
+		}
+		if dead.Load() {
+			return fault.New("die", string(at), fault.IO, nil)
+		}
+		return nil
+	}
+}
+
 // TestCrash lets the daemon die at each step, and the next one finish.
 func TestCrash(t *testing.T) {
 	f := makePackage(t, "tool-1.0-0", nil)
@@ -649,12 +714,7 @@ func TestCrash(t *testing.T) {
 			}
 			t.Run(name, func(t *testing.T) {
 				w := newWorld(t)
-				w.e.failAt = func(here step) error {
-					if here == at {
-						return fault.New("die", string(at), fault.IO, nil)
-					}
-					return nil
-				}
+				w.e.failAt = w.death(at)
 				pid, c := w.process()
 				c.write("pkgs/note", "1")
 				c.install(f)
@@ -694,12 +754,7 @@ func TestCrash(t *testing.T) {
 func TestTornManifestIsIgnored(t *testing.T) {
 	w := newWorld(t)
 	f := makePackage(t, "tool-1.0-0", nil)
-	w.e.failAt = func(here step) error {
-		if here == stepManifest {
-			return fault.New("die", "", fault.IO, nil)
-		}
-		return nil
-	}
+	w.e.failAt = w.death(stepManifest)
 	pid, c := w.process()
 	c.install(f)
 	w.await()

@@ -23,9 +23,15 @@ func (m member) compare(o member) int {
 // and starts one if it has none. A tid of 0, or one that cannot be identified,
 // shares a session with its uid's other such callers.
 func (e *Engine) SessionFor(tid int, uid, gid uint32) (*Session, error) {
-	info, err := e.o.Procs.Identify(tid)
-	if err != nil {
+	if tid == 0 {
 		return e.foreignSession(uid, gid)
+	}
+	info, err := e.o.Procs.Identify(tid)
+	if fault.Is(err, fault.NotFound) {
+		return e.foreignSession(uid, gid)
+	}
+	if err != nil {
+		return nil, err
 	}
 	m := member{ID: info.ID, UID: uid}
 	s, err := e.current(m)
@@ -51,25 +57,28 @@ func (e *Engine) current(m member) (*Session, error) {
 		return nil, errEngineClosed
 	}
 	s := e.members[m]
-	now := e.o.Now()
-	if s == nil || !s.outdated(now) {
-		if s != nil {
-			s.lastUse = now
-		}
+	if s == nil {
 		e.mu.Unlock()
+		return nil, nil
+	}
+	now := e.o.Now()
+	idle := !s.explicit && now.Sub(s.lastUse) >= e.o.RepinAfter
+	s.lastUse = now
+	e.mu.Unlock()
+	if !idle || !s.outdated() {
 		return s, nil
 	}
+	e.mu.Lock()
 	e.leave(m, s)
 	e.mu.Unlock()
 	e.endIfQuiet(s)
 	return nil, nil
 }
 
-// outdated reports whether a process may be given a fresh view in place of s: a
-// shell that looked at the packages weeks ago and has changed nothing. e.mu is held.
-func (s *Session) outdated(now time.Time) bool {
-	return !s.explicit && now.Sub(s.lastUse) >= s.e.o.RepinAfter &&
-		s.snap.Seq() != s.e.store.Head() && s.view.OpenHandles() == 0 && !s.dirty()
+// outdated reports whether an idle process may be given a fresh view in place of
+// s: a shell that looked at the packages weeks ago and has changed nothing.
+func (s *Session) outdated() bool {
+	return s.snap.Seq() != s.e.store.Head() && s.view.OpenHandles() == 0 && !s.dirty()
 }
 
 // inherit lets m join the session of its nearest ancestor that has one, if that

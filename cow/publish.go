@@ -335,12 +335,11 @@ func (o *groupOp) settle(s *Session, r *Report) error {
 
 // listOp publishes a list of addresses.
 type listOp struct {
-	s      *Session
-	path   string
-	entry  index.Entry // mode and time of ours
-	ours   []byte
-	same   bool
-	digest index.Entry
+	s     *Session
+	path  string
+	entry index.Entry // mode and time of ours
+	ours  []byte
+	same  bool
 }
 
 func (o *listOp) apply(tx *index.Tx) error {
@@ -393,6 +392,19 @@ func (s *Session) listAt(e *index.Entry) ([]byte, error) {
 		return nil, nil
 	}
 	return readAll(func() (*os.File, error) { return s.e.store.OpenBlob(e.Digest) })
+}
+
+// settleDeletion notes that a deletion has been published.
+func (s *Session) settleDeletion(path string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.removed[path] = true
+	it := s.items[path]
+	delete(s.items, path)
+	if it == nil || it.manifest == "" {
+		return nil
+	}
+	return removeManifest(it.manifest)
 }
 
 // dirOp publishes a directory that merely holds units.
@@ -500,10 +512,9 @@ func (s *Session) saw(space, path string, e *index.Entry) (bool, error) {
 func (o *deleteOp) settle(s *Session, r *Report) error {
 	switch {
 	case o.removed:
-		s.mu.Lock()
-		delete(s.items, o.path)
-		s.removed[o.path] = true
-		s.mu.Unlock()
+		if err := s.settleDeletion(o.path); err != nil {
+			return err
+		}
 		r.Committed = append(r.Committed, UnitReport{Path: o.path, Kind: o.kind, Deleted: true})
 	case o.why != "":
 		r.Dropped = append(r.Dropped, Note{o.path, o.why})

@@ -64,7 +64,7 @@ func (e *Engine) recoverSession(r index.SessionRecord) error {
 		return err
 	}
 	s.started, s.recorded, s.outcome = r.Started, true, st.Outcome
-	s.killed = !st.Closed // what the daemon's own death cut short is not trusted
+	s.killed = st.Killed || !st.Closed // what the daemon's own death cut short is not trusted
 	e.mu.Lock()
 	e.sessions[s.id] = s
 	if st.Kept {

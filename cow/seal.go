@@ -4,6 +4,9 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
+	"time"
 
 	"condafs/conda"
 	"condafs/fault"
@@ -59,30 +62,108 @@ func (s *Session) seal(p *part) error {
 	if err := s.e.reach(stepManifest); err != nil {
 		return err
 	}
-	moved := false
-	err = s.view.Seal(p.path, p.gen, p.shown.entry, p.shown.tree, func(rel, native string) error {
-		d, ok := p.overlay[rel]
-		if !ok {
-			return fault.New("seal", p.path+"/"+rel, fault.Busy, errors.New("it was not there when the unit was checked"))
+	m := &mover{s: s, p: p}
+	if err := s.view.Seal(p.path, p.gen, p.shown.entry, p.shown.tree, m.move); err != nil {
+		return s.unsealed(it, m, err)
+	}
+	s.mu.Lock()
+	delete(s.stalled, p.path)
+	s.items[p.path] = it
+	s.mu.Unlock()
+	return s.e.reach(stepSealed)
+}
+
+// unsealed takes note of a part that could not be sealed.
+func (s *Session) unsealed(it *item, m *mover, err error) error {
+	s.mu.Lock()
+	before := s.stalled[m.p.path] != nil
+	s.mu.Unlock()
+	if before && fault.Is(err, fault.Busy) {
+		// It was sealed by half, and its client has touched it since. So it is a
+		// matter of the overlay again.
+		for rel := range m.p.overlay {
+			m.moved = append(m.moved, movedFile{rel, filepath.Join(s.upper(), filepath.FromSlash(m.p.path), filepath.FromSlash(rel))})
 		}
-		if err := s.adopt(native, d); err != nil {
-			return err
-		}
-		moved = true
-		return s.e.reach(stepMoved)
-	})
+		before = false
+		m.restore()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case err == nil:
-		delete(s.stalled, p.path)
-		s.items[p.path] = it
-		return s.e.reach(stepSealed)
-	case moved || s.stalled[p.path] != nil:
-		s.stalled[p.path] = p
+	if before || len(m.moved) > 0 {
+		s.stalled[m.p.path] = m.p
 		return err
 	}
+	delete(s.stalled, m.p.path)
 	return errors.Join(err, removeManifest(it.manifest))
+}
+
+// mover moves the files of a part, all or none.
+type mover struct {
+	s     *Session
+	p     *part
+	moved []movedFile
+}
+
+type movedFile struct{ rel, native string }
+
+// move takes one file, under the view's lock. When that fails, as on a full
+// disk, what was moved before goes back, so that clients find it unchanged.
+func (m *mover) move(rel, native string) error {
+	d, ok := m.p.overlay[rel]
+	if !ok {
+		m.restore()
+		return fault.New("seal", m.p.path+"/"+rel, fault.Busy, errors.New("it was not there when the unit was checked"))
+	}
+	err := m.s.adopt(native, d)
+	if err == nil {
+		m.moved = append(m.moved, movedFile{rel, native})
+		err = m.s.e.reach(stepMoved)
+	}
+	if err != nil {
+		m.restore()
+	}
+	return err
+}
+
+// restore brings files back from the store; moved keeps what it cannot.
+func (m *mover) restore() {
+	m.moved = slices.DeleteFunc(m.moved, func(f movedFile) bool {
+		err := m.s.e.reach(stepRestore)
+		if err == nil {
+			err = m.bringBack(f)
+		}
+		if err != nil {
+			m.s.e.log.Warn("a file that was being sealed cannot be used until there is room", "session", m.s.id, "path", m.p.path+"/"+f.rel, "error", err)
+		}
+		return err == nil
+	})
+}
+
+func (m *mover) bringBack(f movedFile) error {
+	if _, err := os.Lstat(f.native); err == nil {
+		return nil
+	}
+	mode, mtime := m.p.shown.entry.Mode, m.p.shown.entry.Mtime
+	if t := m.p.shown.tree; t != nil {
+		i, ok := t.Find(f.rel)
+		if !ok {
+			return fault.New("restore", f.rel, fault.NotFound, nil)
+		}
+		mode, mtime = t.At(i).Mode, t.At(i).Mtime
+	}
+	// Beside the overlay first: half a file would pass for the whole one.
+	tmp := filepath.Join(m.s.e.store.StagingDir(), newID())
+	err := m.s.exportOne(index.KindFile, m.p.overlay[f.rel], "", mode, tmp)
+	if err == nil {
+		err = errors.Join(os.Chmod(tmp, fs.FileMode(mode&0o777)), os.Chtimes(tmp, time.Time{}, time.Unix(0, mtime)))
+	}
+	if err == nil {
+		err = os.Rename(tmp, f.native)
+	}
+	if err != nil {
+		return errors.Join(err, removeTree(tmp))
+	}
+	return nil
 }
 
 // adopt moves one file. An earlier try may have moved it already.

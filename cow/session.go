@@ -118,6 +118,8 @@ type Session struct {
 	lastUse time.Time
 	killed  bool          // a member was killed by a signal
 	outcome *Outcome      // of the command, once End has told
+	report  Report        // of the last commit
+	failure error         // what keeps it waiting
 	changed chan struct{} // closed when a handle or a member is gone
 
 	mu       sync.Mutex
@@ -237,6 +239,7 @@ func (s *Session) deferred() bool {
 type sessionState struct {
 	Members []member `json:"members,omitempty"`
 	Foreign bool     `json:"foreign,omitempty"`
+	Killed  bool     `json:"killed,omitempty"`
 	Kept    bool     `json:"kept,omitempty"`
 	// Closed says that the daemon stopped in an orderly way, so that no write of
 	// a client was cut short.
@@ -259,7 +262,7 @@ func (s *Session) record(closed bool) error {
 	st := sessionState{Foreign: s.foreign, Closed: s.suspended}
 	s.e.mu.Lock()
 	st.Members = slices.SortedFunc(maps.Keys(s.members), member.compare)
-	st.Kept, st.Outcome = s.state == stateKept, s.outcome
+	st.Kept, st.Killed, st.Outcome = s.state == stateKept, s.killed, s.outcome
 	s.e.mu.Unlock()
 	b, err := json.Marshal(st)
 	if err != nil {

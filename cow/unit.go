@@ -136,7 +136,10 @@ func (s *Session) commitPackage(ctx context.Context, root string) error {
 	if err := s.checkAndSeal(ctx, root); err != nil {
 		return err
 	}
-	_, err := s.publishItems(ctx, nil)
+	report, err := s.publishItems(ctx, nil)
+	if err == nil {
+		s.e.logReport(s, report)
+	}
 	return err
 }
 

@@ -163,6 +163,9 @@ func (b *lockedBuffer) String() string {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
+	if t, ok := t.(*testing.T); ok {
+		t.Parallel() // most of the time is spent waiting for the disk
+	}
 	w := &world{t: t, dir: t.TempDir(), procs: newFakeProcs(), log: new(lockedBuffer), now: time.Unix(1_800_000_000, 0), mount: "/mnt/condafs"}
 	w.open()
 	t.Cleanup(w.close)
