@@ -10,7 +10,7 @@ import (
 )
 
 // manyEntries is more than one Badger transaction takes.
-const manyEntries = 30_000
+const manyEntries = 18_000
 
 func TestLargeUpdate(t *testing.T) {
 	dir := t.TempDir()
