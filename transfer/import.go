@@ -246,21 +246,15 @@ func (im *importer) archive(fn string, rec *conda.Record) (*archive, error) {
 	return a, nil
 }
 
-// judge finds out how far an archive can be trusted: by the hash that the record
+// judge finds out how far an archive can be trusted: by the hashes that the record
 // beside it says, or else by its structure.
 func (im *importer) judge(a *archive, rec *conda.Record) (conda.Trust, error) {
 	if rec != nil && rec.Fn == a.fn {
-		switch {
-		case rec.SHA256 != "":
-			if rec.SHA256 != hex.EncodeToString(a.sums.SHA256[:]) {
-				return 0, fault.New("check archive", a.fn, fault.Corrupt, errors.New("its SHA-256 is not the one in its package's record"))
-			}
+		switch fit, why := rec.Fits(a.sums); fit {
+		case conda.FitYes:
 			return conda.TrustVerified, nil
-		case rec.MD5 != "" && rec.Size != 0:
-			if rec.MD5 != hex.EncodeToString(a.sums.MD5[:]) || rec.Size != a.sums.Size {
-				return 0, fault.New("check archive", a.fn, fault.Corrupt, errors.New("its MD5 or size is not the one in its package's record"))
-			}
-			return conda.TrustVerified, nil
+		case conda.FitNo:
+			return 0, fault.New("check archive", a.fn, fault.Corrupt, errors.New(why))
 		}
 	}
 	if _, err := conda.CheckArchive(im.ctx, a.f, a.sums.Size, a.fn, im.o.Limits); err != nil {

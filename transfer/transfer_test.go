@@ -248,7 +248,7 @@ func TestImportNamesWhatDoesNotHold(t *testing.T) {
 					t.Fatal(err)
 				}
 			},
-			why:   map[string]string{"a-1.0-0.conda": "SHA-256"},
+			why:   map[string]string{"a-1.0-0.conda": "its archive has 100 bytes"},
 			holds: []string{"u1000/a-1.0-0"},
 		},
 		"a FIFO in the package": {
