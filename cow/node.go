@@ -19,7 +19,7 @@ type Node struct {
 	id   uint64
 	view *View
 	typ  uint32 // type bits of the mode; never changes
-	ino  uint64 // as shown; never changes
+	ino  uint64 // as shown
 	refs atomic.Int64
 
 	// copying is held while the content is copied up; see the package comment.

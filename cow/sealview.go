@@ -2,6 +2,7 @@ package cow
 
 import (
 	"errors"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -81,7 +82,7 @@ func (v *View) seal(dir *Node, name, path string, entry *index.Entry, tree *inde
 	if n == nil {
 		return nil
 	}
-	return v.settle(n, obj)
+	return v.settle(n, link{dir, name}, obj)
 }
 
 // moveFiles calls move for the regular files of the overlay at a name and below.
@@ -141,19 +142,21 @@ func (v *View) purge(dir *Node, name string) error {
 
 // settle makes a live node show what is below, where its overlay has gone: obj,
 // or nothing if that is nil or of another type. The same goes for what is in it.
-func (v *View) settle(n *Node, obj *object) error {
+func (v *View) settle(n *Node, at link, obj *object) error {
 	if obj == nil || obj.typ() != n.typ {
 		return v.uproot(n)
 	}
 	wasUpper := n.upper
 	n.upper, n.lower, n.names, n.mark = false, obj, nil, mark{}
-	v.unlinkNative(n)
+	if n.linked != 0 {
+		v.splitOff(n, at)
+	}
 	if n.isDir() {
 		v.dirs.drop(n)
 		for name, c := range n.children {
 			o, err := v.under(n, name)
 			if err == nil {
-				err = v.settle(c, o)
+				err = v.settle(c, link{n, name}, o)
 			}
 			if err != nil {
 				return err
@@ -170,9 +173,22 @@ func (v *View) settle(n *Node, obj *object) error {
 		}
 	}
 	v.hmu.Unlock()
-	// Its names are separate files now. As long as nobody writes, who could tell?
-	n.split = len(n.links) > 1
 	return nil
+}
+
+// splitOff leaves a node that had several names only this one: they are separate
+// files from now on. The kernel may still know it by the others; as long as nobody
+// writes, the difference doesn't show, and before that the names are looked up again.
+func (v *View) splitOff(n *Node, at link) {
+	v.unlinkNative(n)
+	n.split = true
+	n.ino = n.lower.ino // the other names keep the former one
+	for _, l := range slices.Clone(n.links) {
+		if l != at {
+			n.detach(l.dir, l.name)
+			v.tidy(l.dir)
+		}
+	}
 }
 
 // uproot takes all names away from a node, and from what is in it.
@@ -272,7 +288,7 @@ func (v *View) drop(path string) error {
 		return err
 	}
 	defer v.tidy(dir)
-	if !dir.upper {
+	if !dir.upper || !dir.isDir() {
 		return nil
 	}
 	if dir.names == nil {

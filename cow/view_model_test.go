@@ -69,7 +69,7 @@ func (m *model) load(path string, e index.Entry) {
 	}
 	name := parts[len(parts)-1]
 	if e.Kind == index.KindTree {
-		tree := m.src.trees[e.Digest]
+		tree := m.src.mustTree(e.Digest)
 		dir.children[name] = m.fromTree(tree, 0)
 		return
 	}
@@ -398,7 +398,7 @@ func (m *model) actions() map[string]func(*rapid.T) {
 			check(m.t, err)
 			// It also reports true for what is there already and is the same.
 			if name := lastName(p); ok && dir.children[name] == nil {
-				dir.children[name] = m.fromTree(m.src.trees[e.Digest], 0)
+				dir.children[name] = m.fromTree(m.src.mustTree(e.Digest), 0)
 			}
 		},
 		"reopen": func(t *rapid.T) {

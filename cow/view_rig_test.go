@@ -1,7 +1,6 @@
 package cow
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -22,11 +22,11 @@ import (
 type memSource struct {
 	dir     string
 	entries map[string]index.Entry
-	trees   map[hashing.Digest]*index.Tree
+	trees   *sync.Map // of *index.Tree, by digest
 }
 
 func newMemSource(t testing.TB) *memSource {
-	return &memSource{dir: t.TempDir(), entries: map[string]index.Entry{}, trees: map[hashing.Digest]*index.Tree{}}
+	return &memSource{dir: t.TempDir(), entries: map[string]index.Entry{}, trees: new(sync.Map)}
 }
 
 func (m *memSource) Get(path string) (index.Entry, bool, error) {
@@ -45,10 +45,18 @@ func (m *memSource) List(dir string) ([]index.DirEntry, error) {
 }
 
 func (m *memSource) Tree(d hashing.Digest) (*index.Tree, error) {
-	if t := m.trees[d]; t != nil {
-		return t, nil
+	if t, ok := m.trees.Load(d); ok {
+		return t.(*index.Tree), nil
 	}
 	return nil, errors.New("no such tree")
+}
+
+func (m *memSource) mustTree(d hashing.Digest) *index.Tree {
+	t, err := m.Tree(d)
+	if err != nil {
+		panic(err)
+	}
+	return t
 }
 
 func (m *memSource) OpenBlob(d hashing.Digest) (*os.File, error) { return os.Open(m.blobPath(d)) }
@@ -100,7 +108,7 @@ func (m *memSource) tree(t tester, path string, files map[string]string) {
 }
 
 func (m *memSource) treeEntry(tree *index.Tree) index.Entry {
-	m.trees[tree.Digest()] = tree
+	m.trees.Store(tree.Digest(), tree)
 	root := tree.At(0)
 	return index.Entry{Kind: index.KindTree, Mode: root.Mode, Mtime: root.Mtime, Size: tree.Bytes(), Digest: tree.Digest()}
 }
@@ -389,7 +397,10 @@ func (r *rig) seal(path string) error {
 	if err != nil {
 		return err
 	}
-	entry, tree := r.entryOf(h)
+	entry, tree, err := r.entryOf(h)
+	if err != nil {
+		return err
+	}
 	return r.v.Seal(path, h.Gen, entry, tree, func(rel, native string) error {
 		data, err := os.ReadFile(native)
 		if err != nil {
@@ -401,39 +412,53 @@ func (r *rig) seal(path string) error {
 }
 
 // entryOf makes what a harvest is to become. Special files are left out.
-func (r *rig) entryOf(h *Harvest) (index.Entry, *index.Tree) {
+func (r *rig) entryOf(h *Harvest) (index.Entry, *index.Tree, error) {
 	r.t.Helper()
-	fill := func(e *HarvestEntry) index.TreeEntry {
-		te := e.TreeEntry
-		if te.Kind == index.KindFile {
-			f, err := e.Open()
-			check(r.t, err)
-			data, err := io.ReadAll(f)
-			check(r.t, err)
-			check(r.t, f.Close())
-			if d := hashing.Sum(data); e.Lower && d != te.Digest {
-				r.t.Fatalf("%s: digest %v, is %v", e.Path, te.Digest, d)
-			} else {
-				te.Digest = d
-			}
-			if int64(len(data)) != te.Size {
-				r.t.Fatalf("%s: harvested size %d, is %d", e.Path, te.Size, len(data))
-			}
-			r.src.blob(r.t, bytes.Clone(data))
-		}
-		return te
+	root, err := r.content(&h.Entries[0])
+	if err != nil {
+		return index.Entry{}, nil, err
 	}
-	root := fill(&h.Entries[0])
 	if root.Kind != index.KindDir {
-		return index.Entry{Kind: root.Kind, Mode: root.Mode, Mtime: root.Mtime, Size: root.Size, Digest: root.Digest, Link: root.Link}, nil
+		return index.Entry{Kind: root.Kind, Mode: root.Mode, Mtime: root.Mtime, Size: root.Size, Digest: root.Digest, Link: root.Link}, nil, nil
 	}
 	b := index.NewTreeBuilder(root)
 	for i := range h.Entries[1:] {
-		if e := &h.Entries[1+i]; e.Kind != 0 {
-			check(r.t, b.Add(e.Path, fill(e)))
+		e := &h.Entries[1+i]
+		if e.Kind == 0 {
+			continue
 		}
+		te, err := r.content(e)
+		if err != nil {
+			return index.Entry{}, nil, err
+		}
+		check(r.t, b.Add(e.Path, te))
 	}
 	tree, err := b.Build()
 	check(r.t, err)
-	return r.src.treeEntry(tree), tree
+	return r.src.treeEntry(tree), tree, nil
+}
+
+// content stores what a harvested file contains. The error is that of a file
+// which has been changed or removed since.
+func (r *rig) content(e *HarvestEntry) (index.TreeEntry, error) {
+	te := e.TreeEntry
+	if te.Kind != index.KindFile {
+		return te, nil
+	}
+	f, err := e.Open()
+	if err != nil {
+		return te, unix.EBUSY
+	}
+	data, err := io.ReadAll(f)
+	check(r.t, err)
+	check(r.t, f.Close())
+	d := r.src.blob(r.t, data)
+	if e.Lower && d != te.Digest {
+		r.t.Fatalf("%s: digest %v, is %v", e.Path, te.Digest, d)
+	}
+	te.Digest = d
+	if int64(len(data)) != te.Size {
+		return te, unix.EBUSY
+	}
+	return te, nil
 }

@@ -625,7 +625,8 @@ func TestSealIsRefused(t *testing.T) {
 	check(t, r.create("pkgs/c-1-0.conda", "c", 0o644))
 	h, err := r.v.Harvest("pkgs/c-1-0.conda")
 	check(t, err)
-	entry, _ := r.entryOf(h)
+	entry, _, err := r.entryOf(h)
+	check(t, err)
 	move := func(string, string) error { t.Error("moved"); return nil }
 	check(t, r.setattr("pkgs/c-1-0.conda", SetAttr{Valid: SetMode, Mode: 0o600}))
 	if err := r.v.Seal("pkgs/c-1-0.conda", h.Gen, entry, nil, move); !fault.Is(err, fault.Busy) {
@@ -651,7 +652,8 @@ func TestSealCanBeRepeated(t *testing.T) {
 	before := r.dump()
 	h, err := r.v.Harvest("pkgs/c-1-0")
 	check(t, err)
-	entry, tree := r.entryOf(h)
+	entry, tree, err := r.entryOf(h)
+	check(t, err)
 	moves := 0
 	err = r.v.Seal("pkgs/c-1-0", h.Gen, entry, tree, func(rel, native string) error {
 		if moves++; moves == 2 {
