@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"text/tabwriter"
 	"time"
@@ -99,7 +100,8 @@ func TestManyCondaClients(t *testing.T) {
 
 func table(t *testing.T, names []string, columns []counts) {
 	t.Helper()
-	w := tabwriter.NewWriter(logWriter{t}, 0, 0, 2, ' ', tabwriter.AlignRight)
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', tabwriter.AlignRight)
 	row := func(name string, of func(counts) any) {
 		fmt.Fprintf(w, "%s\t", name)
 		for _, c := range columns {
@@ -125,14 +127,7 @@ func table(t *testing.T, names []string, columns []counts) {
 	if err := w.Flush(); err != nil {
 		t.Error(err)
 	}
-}
-
-// logWriter passes whole lines on to the test's log.
-type logWriter struct{ t *testing.T }
-
-func (l logWriter) Write(b []byte) (int, error) {
-	l.t.Log("\n" + string(b))
-	return len(b), nil
+	t.Log("\n" + text.String())
 }
 
 // Explicit sessions: each client in one of its own, by `condafs run`.
