@@ -28,7 +28,8 @@ type lifetime struct {
 
 var keyLifetime = []byte("l")
 
-func bootID() string {
+// bootID tells one run of the machine from another. Tests pretend that it restarted.
+var bootID = func() string {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "" // taken for another boot each time
