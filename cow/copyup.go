@@ -120,7 +120,7 @@ func (v *View) installCopy(n *Node, obj *object, c copied) (done bool, err error
 		}
 		n.orphan = fd
 		v.orphan++
-	} else if err := v.moveIn(n.links[0], c.name, upperName{typ: n.typ, ino: n.ino}); err != nil {
+	} else if err := v.moveIn(n.links[0], c.name, upperName{typ: n.typ, ino: n.ino, marked: true}); err != nil {
 		v.discard(c.name)
 		return false, err
 	}
@@ -181,7 +181,7 @@ func (v *View) copyUpDir(n *Node) error {
 		err = setTimes(v.workfd, tmp, t, t)
 	}
 	if err == nil {
-		err = v.moveIn(l, tmp, upperName{typ: n.typ, ino: n.ino})
+		err = v.moveIn(l, tmp, upperName{typ: n.typ, ino: n.ino, marked: true})
 	}
 	if err != nil {
 		v.discard(tmp)

@@ -190,7 +190,7 @@ func (v *View) link(n, dir *Node, name string) (Attr, error) {
 	if err != nil {
 		return Attr{}, err
 	}
-	dir.names[name] = upperName{typ: n.typ, ino: n.ino}
+	dir.names[name] = upperName{typ: n.typ, ino: n.ino, marked: n.mark != mark{}}
 	n.attach(dir, name)
 	if n.linked == 0 {
 		v.linked[st.Ino], n.linked = n, st.Ino
@@ -345,7 +345,7 @@ func (v *View) added(dir *Node, name string, c *made) *Node {
 		n.names = make(map[string]upperName)
 	}
 	n.attach(dir, name)
-	dir.names[name] = upperName{typ: typ, ino: n.ino}
+	dir.names[name] = upperName{typ: typ, ino: n.ino, marked: c.mark != mark{}}
 	path := dir.at(name)
 	v.gens.bump(path)
 	v.queue.emit(Event{Op: Created, Path: path, IsDir: typ == unix.S_IFDIR})

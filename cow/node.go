@@ -55,6 +55,7 @@ type link struct {
 type upperName struct {
 	typ      uint32 // type bits of the mode
 	whiteout bool
+	marked   bool   // has a mark, which must be read
 	ino      uint64 // as shown
 }
 

@@ -122,9 +122,10 @@ func (v *View) upperChild(dir *Node, name string) (*Node, error) {
 		n.attach(dir, name)
 		return n, nil
 	}
-	n := v.newNode(typ, dir.names[name].ino)
+	u := dir.names[name]
+	n := v.newNode(typ, u.ino)
 	n.upper = true
-	if markable(typ) {
+	if u.marked || v.markedUnseen && markable(typ) {
 		if n.mark, err = readMark(d.fd, name); err != nil {
 			return nil, err
 		}
@@ -186,6 +187,7 @@ func (v *View) loadNames(dir *Node) error {
 			if err != nil {
 				return err
 			}
+			u.marked = m != mark{}
 			if m.ino != 0 {
 				u.ino = m.ino
 			}

@@ -154,6 +154,14 @@ func (p place) chmod(n *Node, mode uint32) error {
 		return err
 	}
 	n.mark = m
+	if m != (mark{}) && n.view.hasOtherNames(n) {
+		n.view.markedUnseen = true
+	}
+	for _, l := range n.links {
+		u := l.dir.names[l.name]
+		u.marked = u.marked || m != mark{}
+		l.dir.names[l.name] = u
+	}
 	return nil
 }
 

@@ -1,3 +1,53 @@
+// # Inside of a view
+//
+// A view has three layers: the overlay, that is native files below its upper
+// directory; what it has gained since its snapshot; and the snapshot, a union of
+// spaces of the index. Each hides the next. The files of the implementation are
+// named after what they hold; resolve.go, which looks a name up in the layers, is
+// the place to begin.
+//
+// The overlay has the format of the kernel's overlayfs with its user xattrs
+// (whiteouts are character devices 0:0, user.overlay.opaque hides what is below a
+// directory), and two xattrs of ours, see mark.go: user.condafs.attr, and
+// user.condafs.origin on directories that came from below and were renamed.
+// It survives the process: a new view of it shows the same. Nothing but views and,
+// by Seal, the engine touches it.
+//
+// What always holds:
+//
+//   - A name is a live node or none: whoever looks up a name while its node lives
+//     gets that node, and all names of one native file are one node. Ids are never
+//     used again.
+//   - A node is in the overlay (upper) or shows something below (lower);
+//     directories may be both, and are merged. Where a node is in the overlay so
+//     are all its parents, and the names that the overlay has in these are known.
+//   - The directory that a native directory is merged with depends on its place,
+//     unless xattrs say otherwise. Before it is moved, or something is made
+//     where a whiteout was, the xattr is written.
+//   - A whiteout stands where, and only where, clients have removed what is below
+//     or what others know to have been there (gained.has).
+//   - While the kernel itself reads a native file of a node (passthrough), the node
+//     gets no other: the name is given to a new node, and Open answers ESTALE,
+//     upon which the kernel looks up again.
+//   - What is open stays readable, whatever becomes of its name: handles have
+//     native descriptors. A writable handle is always of a file in the overlay.
+//   - Each change counts up a generation before the lock is released, and a
+//     writable handle when it is opened and when it is released. So if neither
+//     moved since a harvest and no writer is there, what was read then is what is
+//     there now: Seal relies on it.
+//   - What a view does of its own accord (copying up, sealing) changes no time,
+//     mode, inode number or content that a client sees.
+//
+// Locks are taken in this order: Node.copying, View.mu, dirCache.mu, View.hmu,
+// queue.mu. View.mu is held for writing by whatever changes names or nodes, and by
+// all opening for writing, so that Seal excludes it; for reading by the rest. Contents
+// are copied up without View.mu: the copy is made in the work directory and
+// installed under the lock if the node still shows what was copied. Reading and
+// writing of open files takes no lock. Events and invalidations are queued under
+// the lock and delivered without it.
+//
+// Native operations are one *at call on a descriptor of the directory: a path is
+// never resolved as a whole, so it can't lead out of the overlay or be too long.
 package cow
 
 import (
@@ -38,7 +88,10 @@ type View struct {
 	linked map[uint64]*Node // live nodes that have several names, by native inode number
 	gens   generations
 	orphan int // descriptors kept for nodes without a name
-	closed bool
+	// markedUnseen says that a file got a mark by one of several names, and that
+	// not all directories with one of the others know.
+	markedUnseen bool
+	closed       bool
 
 	// hmu guards the open handles. It is taken last.
 	hmu     sync.Mutex

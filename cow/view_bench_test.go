@@ -103,3 +103,19 @@ func BenchmarkHarvestAndSeal(b *testing.B) {
 		check(b, r.v.Seal("pkgs/c-1-0", h.Gen, entry, tree, func(string, string) error { return nil }))
 	}
 }
+
+// The same system calls without a view.
+func BenchmarkCreateNative(b *testing.B) {
+	fd, err := openat(unix.AT_FDCWD, b.TempDir(), unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	check(b, err)
+	defer unix.Close(fd)
+	i := 0
+	for b.Loop() {
+		f, err := openat(fd, fmt.Sprintf("file%07d", i), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o644)
+		check(b, err)
+		var st unix.Stat_t
+		check(b, unix.Fstat(f, &st))
+		check(b, unix.Close(f))
+		i++
+	}
+}

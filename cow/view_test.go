@@ -403,6 +403,22 @@ func TestHardLinks(t *testing.T) {
 	r.v.Forget(n, 2)
 }
 
+// A mode that needs a mark, set by one name and read by another.
+func TestModeOfHardLinks(t *testing.T) {
+	r := newRig(t)
+	check(t, r.create("pkgs/f", "", 0o644))
+	check(t, r.link("pkgs/f", "pkgs/g"))
+	r.reopen()
+	check(t, r.setattr("pkgs/f", SetAttr{Valid: SetMode, Mode: 0o040}))
+	check(t, r.unlink("pkgs/f"))
+	for range 2 {
+		if a, err := r.stat("pkgs/g"); err != nil || a.Mode != unix.S_IFREG|0o040 || a.Nlink != 1 {
+			t.Errorf("%+v, %v", a, err)
+		}
+		r.reopen()
+	}
+}
+
 func TestTmpfile(t *testing.T) {
 	r := newRig(t)
 	check(t, r.in("pkgs/t", func(dir *Node, name string) error {
