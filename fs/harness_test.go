@@ -40,6 +40,7 @@ type mountOptions struct {
 	noPassthrough bool
 	allowOther    bool
 	options       []string
+	store         string                         // its directory; empty: a new one
 	seed          func(*testing.T, *index.Store) // fills the store before the session starts
 }
 
@@ -61,9 +62,11 @@ func newMount(t testing.TB, o mountOptions) *testMount {
 	m := &testMount{dir: filepath.Join(t.TempDir(), "mnt"), log: &logBuffer{}}
 	must(t, os.Mkdir(m.dir, 0o755))
 	logger := slog.New(slog.NewTextHandler(m.log, nil))
-	storeDir := filepath.Join(t.TempDir(), "store")
+	if o.store == "" {
+		o.store = filepath.Join(t.TempDir(), "store")
+	}
 	var err error
-	m.store, err = index.Open(storeDir, index.Options{Logger: logger})
+	m.store, err = index.Open(o.store, index.Options{Logger: logger})
 	must(t, err)
 	t.Cleanup(func() { check(t, m.store.Close()) })
 	if o.seed != nil {
@@ -77,7 +80,7 @@ func newMount(t testing.TB, o mountOptions) *testMount {
 	t.Cleanup(func() { check(t, m.engine.Close(context.Background())) })
 	m.server, err = Mount(m.engine, MountOptions{
 		MountPoint: m.dir, AllowOther: o.allowOther, Options: o.options,
-		Store: storeDir, Socket: "/run/test.sock", Version: "test", Logger: logger, NoPassthrough: o.noPassthrough,
+		Store: o.store, Socket: "/run/test.sock", Version: "test", Logger: logger, NoPassthrough: o.noPassthrough,
 	})
 	must(t, err)
 	t.Cleanup(func() { m.unmount(t) })
@@ -119,6 +122,14 @@ func (m *testMount) node(t testing.TB, path string) *node {
 		t.Fatalf("the kernel doesn't know %s", path)
 	}
 	return nd
+}
+
+// passedThrough reports whether the kernel reads an open file's native file itself.
+func (m *testMount) passedThrough(t testing.TB, path string) bool {
+	nd := m.node(t, path)
+	nd.open.mu.Lock()
+	defer nd.open.mu.Unlock()
+	return nd.open.backing != nil
 }
 
 // logBuffer collects a log that several goroutines write.

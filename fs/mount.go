@@ -60,6 +60,10 @@ func Mount(engine *cow.Engine, o MountOptions) (*Server, error) {
 	if err := CheckMountPoint(mp, opts.allowOther); err != nil {
 		return nil, err
 	}
+	// From here on by its real name: a link on the way may change, the mount doesn't.
+	if mp, err = filepath.EvalSymlinks(mp); err != nil {
+		return nil, fault.New("mount", o.MountPoint, fault.Other, err)
+	}
 	info, err := json.Marshal(struct {
 		Socket  string `json:"socket"`
 		Store   string `json:"store"`

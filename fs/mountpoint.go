@@ -61,6 +61,9 @@ func checkDirectory(path string) error {
 	default:
 		return problem(path, fault.Busy, fmt.Errorf("another file system (%s) is mounted here", typ), "give an empty directory")
 	}
+	if !direct() && unix.Access(path, unix.W_OK) != nil {
+		return problem(path, fault.Permission, errors.New("only its owner may mount here"), "give a directory of your own")
+	}
 	return checkEmpty(path)
 }
 
@@ -119,7 +122,7 @@ func checkDevice(dev string) error {
 		return problem(dev, fault.NotFound, errors.New("this system offers no FUSE device"),
 			"load it with: modprobe fuse; start a container with: --device /dev/fuse --cap-add SYS_ADMIN")
 	case errors.Is(err, fs.ErrPermission) && !direct():
-		return nil // fusermount3 opens it for us
+		return problem(dev, fault.Permission, err, "let everybody open it, as most systems do, by root: chmod 666 "+dev)
 	case errors.Is(err, fs.ErrPermission):
 		return problem(dev, fault.Permission, err, "start the container with: --device /dev/fuse --cap-add SYS_ADMIN")
 	default:
@@ -169,7 +172,7 @@ func explain(mountPoint string, err error) error {
 	case errors.Is(err, unix.ENODEV):
 		return problem(mountPoint, fault.Unsupported, err, "this kernel has no FUSE; load it with: modprobe fuse")
 	case !direct():
-		return problem(mountPoint, fault.Other, err, "fusermount3 has told why on standard error")
+		return problem(mountPoint, fault.Other, errors.New(strings.TrimSpace(err.Error())), "fusermount3 has told why on standard error")
 	}
 	return fault.New("mount", mountPoint, fault.Other, err)
 }

@@ -3,6 +3,7 @@ package fs
 import (
 	"errors"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -67,6 +68,9 @@ func (s *Server) Unmount(lazy bool) error {
 
 // Unmount takes a mount away whose daemon may be dead.
 func Unmount(mountPoint string, lazy bool) error {
+	if real, err := filepath.EvalSymlinks(mountPoint); err == nil {
+		mountPoint = real
+	}
 	return unmount(mountPoint, direct(), lazy)
 }
 

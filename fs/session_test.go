@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"condafs/cow"
 	"condafs/index"
 )
 
@@ -192,6 +194,52 @@ func TestReadOnlyMount(t *testing.T) {
 	wantErrno(t, os.WriteFile(filepath.Join(dir, ".sessions", m.session.ID(), "pkgs", "x"), nil, 0o644), unix.EROFS)
 	must(t, s.Unmount(false))
 	s.Wait()
+}
+
+// TestSessionEnds looks what the kernel keeps of a session that is over.
+func TestSessionEnds(t *testing.T) {
+	m := newMount(t, mountOptions{seed: seedTwo})
+	other := exec.Command("cat") // lives until its input ends
+	in, err := other.StdinPipe()
+	must(t, err)
+	must(t, other.Start())
+	defer func() {
+		check(t, in.Close())
+		check(t, other.Wait())
+	}()
+	s, err := m.engine.StartSession(cow.StartOptions{PID: other.Process.Pid, UID: uint32(os.Getuid()), GID: uint32(os.Getgid())})
+	must(t, err)
+	root := filepath.Join(m.dir, ".sessions", s.ID())
+	file := filepath.Join(root, "pkgs", "one-1.0-0", "lib", "a.txt")
+	write(t, filepath.Join(root, "pkgs", "dirty"), "x")
+	wantContent(t, file, "a")
+	open, err := os.Open(file)
+	must(t, err)
+	defer open.Close()
+	cwd, err := unix.Open(root, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	must(t, err)
+
+	must(t, m.engine.Discard(context.Background(), s.ID()))
+	eventually(t, "the session can't be entered any more", func() bool {
+		_, err := os.Lstat(root)
+		return errors.Is(err, unix.ENOENT) || err == nil && unix.Mkdirat(cwd, "x", 0o755) != nil
+	})
+	err = unix.Mkdirat(cwd, "pkgs/late", 0o755)
+	if !errors.Is(err, unix.EROFS) && !errors.Is(err, unix.ESTALE) && !errors.Is(err, unix.ENOENT) {
+		t.Errorf("writing into an ended session: %v", err)
+	}
+	buf := make([]byte, 1)
+	if _, err := open.ReadAt(buf, 0); err != nil || string(buf) != "a" {
+		t.Errorf("an open file of an ended session reads %q, %v", buf, err)
+	}
+	must(t, open.Close())
+	eventually(t, "the kernel has forgotten the session's files", func() bool { return s.View().References() == 0 })
+	must(t, unix.Close(cwd))
+	eventually(t, "the session is gone", func() bool {
+		_, ok := m.engine.Session(s.ID())
+		_, err := os.Lstat(root)
+		return !ok && errors.Is(err, unix.ENOENT)
+	})
 }
 
 func TestHeadFollows(t *testing.T) {

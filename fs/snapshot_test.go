@@ -3,6 +3,7 @@ package fs
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -142,17 +143,25 @@ func TestPassthroughIsUsed(t *testing.T) {
 	for _, path := range []string{lower, upper} {
 		a, err := os.Open(path)
 		must(t, err)
-		nd := m.node(t, path)
-		nd.open.mu.Lock()
-		if nd.open.backing == nil {
+		if !m.passedThrough(t, path) {
 			t.Errorf("%s is not passed through", path)
 		}
-		nd.open.mu.Unlock()
 		b, err := os.Open(path)
 		must(t, err)
 		must(t, a.Close())
 		must(t, b.Close())
 	}
+}
+
+// TestExecute runs a program that was written through the mount, by both its names.
+func TestExecute(t *testing.T) {
+	bothWays(t, nil, func(t *testing.T, m *testMount) {
+		script := fmt.Sprintf("cd %s && cp /bin/sh copy && ln copy hard && ./copy -c 'echo ran' && ./hard -c 'echo ran'", m.pkg)
+		out, err := exec.Command("/bin/sh", "-c", script).CombinedOutput()
+		if err != nil || string(out) != "ran\nran\n" {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
 }
 
 // TestManyNames lists a directory that needs many replies, plain and with attributes.

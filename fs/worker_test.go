@@ -14,6 +14,8 @@ const workerEnv = "CONDAFS_FS_WORKER"
 var workers = map[string]func(args []string) error{
 	"bench":    benchWorker,
 	"stranger": strangerWorker,
+	"ordinary": ordinaryWorker,
+	"user":     userWorker,
 }
 
 func TestMain(m *testing.M) {
