@@ -31,7 +31,7 @@ func TestPowerLoss(t *testing.T) {
 	mnt := mountImage(t, work, image)
 	child, said := startChild(t, filepath.Join(mnt, "store"))
 	rng := rand.New(rand.NewPCG(rand.Uint64(), 0))
-	for round := range 8 {
+	for round := range 5 {
 		said.waitFor(rng.IntN(60) + 1)
 		promised := said.copy()
 		if err := child.Signal(syscall.SIGSTOP); err != nil {
