@@ -177,7 +177,7 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	}
 	switch {
 	case ctx.Err() != nil:
-		return fault.New("ask daemon", "", fault.Canceled, context.Cause(ctx))
+		return fault.New("ask daemon", "", fault.Canceled, errors.New("stopped"))
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED):
 		return fault.New("connect to the daemon", c.socket, fault.NotMounted, errors.New("nobody listens there")).
 			WithHint("start it with `condafs mount MOUNTPOINT`")

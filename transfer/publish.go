@@ -60,9 +60,6 @@ func (im *importer) commit(batch []*ready) error {
 	}
 	var results []outcome
 	info := index.CommitInfo{Label: "import", Command: "condafs import " + im.o.Dir, UID: im.o.UID, PID: os.Getpid()}
-	for _, r := range batch {
-		info.What = append(info.What, "+ "+r.name+" ("+conda.Trust(r.entry.Trust).String()+")")
-	}
 	// What is ready is committed also when the caller has given up: it holds.
 	_, err := im.store.Update(context.WithoutCancel(im.ctx), info, func(tx *index.Tx) error {
 		results = results[:0]
@@ -123,7 +120,9 @@ func (im *importer) place(tx *index.Tx, r *ready) (outcome, error) {
 				return outcome{}, err
 			}
 		}
-		return outcome{done: Done{Path: cache + "/" + r.name, Kind: r.kind, Trust: conda.Trust(r.entry.Trust)}}, tx.Put(at, r.entry)
+		done := Done{Path: cache + "/" + r.name, Kind: r.kind, Trust: conda.Trust(r.entry.Trust)}
+		tx.Note("+ " + done.Path + " (" + done.Trust.String() + ")")
+		return outcome{done: done}, tx.Put(at, r.entry)
 	}
 	return outcome{why: "the store has another package of this name, which was first"}, nil
 }
@@ -208,7 +207,7 @@ func (im *importer) tryList(at string, ours []byte) error {
 		return err
 	}
 	entry := index.Entry{Kind: index.KindFile, Trust: uint8(conda.TrustOpaque), Mode: 0o644, Owner: im.o.UID, Mtime: fi.ModTime().UnixNano(), Size: sums.Size, Digest: sums.Blake3}
-	info := index.CommitInfo{Label: "import", Command: "condafs import " + im.o.Dir, UID: im.o.UID, PID: os.Getpid(), What: []string{"~ " + path.Base(at)}}
+	info := index.CommitInfo{Label: "import", Command: "condafs import " + im.o.Dir, UID: im.o.UID, PID: os.Getpid(), What: []string{"+ " + cache + "/" + path.Base(at)}}
 	_, err = im.store.Update(im.ctx, info, func(tx *index.Tx) error {
 		now, there, err := find(tx.Get, im.spaces, path.Base(at))
 		if err != nil {

@@ -631,7 +631,7 @@ func TestImportExportVerify(t *testing.T) {
 	h.must("verify", "--full")
 	h.must("gc")
 	h.must("verify", "--full")
-	if s := h.must("log"); !strings.Contains(s, "+ a-1-0 (verified)") {
+	if s := h.must("log"); !strings.Contains(s, "+ pkgs/a-1-0 (verified)") {
 		t.Errorf("the log is\n%s", s)
 	}
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -35,6 +36,9 @@ Packages that are verified are for all users of the mount, others for the caller
 				b := newBar(a.err)
 				r, err := api.Import(cmd.Context(), control.ImportRequest{Dir: dir}, b.Report)
 				b.Close()
+				if fault.Is(err, fault.Canceled) {
+					return fault.New("import", dir, fault.Canceled, errors.New("stopped")).WithHint("what is imported stays; run it again to go on")
+				}
 				if err != nil {
 					return err
 				}
