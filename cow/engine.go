@@ -166,8 +166,13 @@ func (e *Engine) Session(id string) (*Session, bool) {
 	return s, ok
 }
 
-// HeadView returns the read-only view that follows the head.
-func (e *Engine) HeadView() *View { return e.head.view }
+// HeadView returns the read-only view that follows the head: always the same,
+// moved to what the head is now. Imports move the head past the engine, so ask
+// each time.
+func (e *Engine) HeadView() *View {
+	e.head.follow()
+	return e.head.view
+}
 
 // EndAll ends every session by its own rules, whether it has members or not:
 // what is complete is committed and the rest is dropped. The error is about

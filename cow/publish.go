@@ -12,6 +12,8 @@ import (
 	"slices"
 
 	"condafs/conda"
+	"condafs/fault"
+	"condafs/hashing"
 	"condafs/index"
 )
 
@@ -30,6 +32,81 @@ type op interface {
 func (s *Session) publishItems(ctx context.Context, deletions map[string]*groupChange, more ...op) (Report, error) {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
+	report, err := s.publish(ctx, deletions, more)
+	if !fault.Is(err, fault.Corrupt) {
+		return report, err
+	}
+	// A machine that died has taken some of the content with it.
+	lost, derr := s.dropDamaged()
+	if derr != nil || len(lost) == 0 {
+		return report, errors.Join(err, derr)
+	}
+	report, err = s.publish(ctx, deletions, more)
+	report.Dropped = append(report.Dropped, lost...)
+	return report, err
+}
+
+// dropDamaged gives up the items whose content the store does not have any more.
+func (s *Session) dropDamaged() ([]Note, error) {
+	var lost []Note
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p, it := range s.items {
+		if it.settled {
+			continue
+		}
+		err := s.checkContent(it.public)
+		if err == nil {
+			continue
+		}
+		if !fault.Is(err, fault.Corrupt) {
+			return lost, err
+		}
+		delete(s.items, p)
+		if err := removeManifest(it.manifest); err != nil {
+			return lost, err
+		}
+		lost = append(lost, Note{p, err.Error()})
+	}
+	return lost, nil
+}
+
+// checkContent reads all blobs of a form.
+func (s *Session) checkContent(f form) error {
+	if f.tree == nil {
+		if f.entry.Kind != index.KindFile {
+			return nil
+		}
+		return s.checkBlob(f.entry.Digest)
+	}
+	for _, e := range f.tree.All() {
+		if e.Kind != index.KindFile {
+			continue
+		}
+		if err := s.checkBlob(e.Digest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Session) checkBlob(d hashing.Digest) error {
+	f, err := s.e.store.OpenBlob(d)
+	if err != nil {
+		return err
+	}
+	sums, err := hashing.File(f, 0)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if sums.Blake3 != d {
+		return fault.New("read blob", d.String(), fault.Corrupt, errors.New("it is damaged"))
+	}
+	return nil
+}
+
+// publish is one try of publishItems.
+func (s *Session) publish(ctx context.Context, deletions map[string]*groupChange, more []op) (Report, error) {
 	ops := append(s.itemOps(deletions), more...)
 	report := Report{Seq: s.e.store.Head()}
 	if len(ops) == 0 {

@@ -74,15 +74,40 @@ func (e *Engine) recoverSession(r index.SessionRecord) error {
 	if st.Kept {
 		return nil
 	}
+	alive := false
 	for _, m := range st.Members {
 		if e.o.Procs.Alive(m.ID) {
 			if _, err := e.join(s, m); err != nil {
 				return err
 			}
+			alive = true
 		}
 	}
-	e.endIfQuiet(s)
+	if !alive {
+		e.endIfQuiet(s)
+		return nil
+	}
+	// It may be this daemon that dies next time.
+	if err := s.record(false); err != nil {
+		return err
+	}
+	e.background(func() { e.catchUp(s) })
 	return nil
+}
+
+// catchUp commits what a session had completed when the daemon died: nothing
+// will happen to it that would trigger that.
+func (e *Engine) catchUp(s *Session) {
+	if s.deferred() {
+		return
+	}
+	s.work.Lock()
+	defer s.work.Unlock()
+	r, err := s.commitAll(e.ctx, units, false)
+	if err != nil {
+		e.log.Warn("what a session had completed could not be committed yet", "session", s.id, "error", err)
+	}
+	e.logReport(s, r)
 }
 
 // readManifests finds what an earlier daemon has sealed, for redo. It must be

@@ -286,9 +286,18 @@ func (w *world) headFile(path string) string {
 	return string(b)
 }
 
+// tb is what helpers need of a test, also of one of package rapid.
+type tb interface {
+	Helper()
+	Error(args ...any)
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
 // client is a program that works on a view by paths, as the kernel would.
 type client struct {
-	t testing.TB
+	t tb
 	s *Session
 	v *View
 }
@@ -501,7 +510,7 @@ type fixture struct {
 func (f *fixture) fn() string { return f.dist + ".conda" }
 
 // makePackage makes one with some files and a link.
-func makePackage(t testing.TB, dist string, files map[string]string) *fixture {
+func makePackage(t tb, dist string, files map[string]string) *fixture {
 	t.Helper()
 	f := &fixture{dist: dist, files: maps.Clone(files), links: map[string]string{"lib/link": "data"}}
 	if f.files == nil {
@@ -548,7 +557,7 @@ func makePackage(t testing.TB, dist string, files map[string]string) *fixture {
 	return f
 }
 
-func toJSON(t testing.TB, v any) string {
+func toJSON(t tb, v any) string {
 	t.Helper()
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -557,7 +566,7 @@ func toJSON(t testing.TB, v any) string {
 	return string(b)
 }
 
-func (f *fixture) tarball(t testing.TB, which func(string) bool) string {
+func (f *fixture) tarball(t tb, which func(string) bool) string {
 	t.Helper()
 	var b bytes.Buffer
 	z, err := zstd.NewWriter(&b)
