@@ -53,8 +53,8 @@ func (c *Client) Sessions(ctx context.Context) ([]Session, error) {
 	return list[Session](ctx, c, "/sessions")
 }
 
-func (c *Client) Start(ctx context.Context, r StartRequest) (*Session, error) {
-	return ask[Session](ctx, c, http.MethodPost, "/sessions", r, nil)
+func (c *Client) Start(ctx context.Context, r StartRequest) (*Started, error) {
+	return ask[Started](ctx, c, http.MethodPost, "/sessions", r, nil)
 }
 
 func (c *Client) End(ctx context.Context, id string, r EndRequest) (*Report, error) {

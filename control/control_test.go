@@ -54,12 +54,12 @@ func (f *fakeAPI) Status(context.Context) (*Status, error) {
 	return &Status{Version: "v1", Head: 7, Quarantine: []Quarantine{}}, nil
 }
 func (f *fakeAPI) Sessions(context.Context) ([]Session, error) { f.note("sessions"); return nil, nil }
-func (f *fakeAPI) Start(_ context.Context, r StartRequest) (*Session, error) {
+func (f *fakeAPI) Start(_ context.Context, r StartRequest) (*Started, error) {
 	f.note("start " + r.Label)
 	if r.Label == "full" {
 		return nil, fault.New("start session", r.Label, fault.Full, errors.New("no space left")).WithHint("free some")
 	}
-	return &Session{ID: "abc", Label: r.Label}, nil
+	return &Started{ID: "abc"}, nil
 }
 func (f *fakeAPI) End(_ context.Context, id string, r EndRequest) (*Report, error) {
 	f.note("end " + id)
@@ -155,7 +155,7 @@ func TestEveryRequestReachesTheBackend(t *testing.T) {
 	if l := must(c.Sessions(ctx)).([]Session); l == nil || len(l) != 0 {
 		t.Errorf("an empty list came as %#v", l)
 	}
-	if s := must(c.Start(ctx, StartRequest{Label: "ünï"})).(*Session); s.Label != "ünï" {
+	if s := must(c.Start(ctx, StartRequest{Label: "ünï"})).(*Started); s.ID != "abc" {
 		t.Errorf("session %+v", s)
 	}
 	if r := must(c.End(ctx, "abc", EndRequest{ExitCode: 143})).(*Report); r.Head != 143 {

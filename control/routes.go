@@ -60,7 +60,7 @@ func (s *Server) routes() http.Handler {
 		l, err := a.Sessions(ctx)
 		return listed(l), err
 	}))
-	m.Handle("POST "+prefix+"/sessions", answer(s, anyone, func(ctx context.Context, a API, _ *http.Request, q StartRequest) (*Session, error) {
+	m.Handle("POST "+prefix+"/sessions", answer(s, anyone, func(ctx context.Context, a API, _ *http.Request, q StartRequest) (*Started, error) {
 		return a.Start(ctx, q)
 	}))
 	m.Handle("POST "+prefix+"/sessions/{id}/end", answer(s, sessionOwner, func(ctx context.Context, a API, r *http.Request, q EndRequest) (*Report, error) {

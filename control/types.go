@@ -13,7 +13,7 @@ type API interface {
 	// Sessions lists the live sessions that the caller may see.
 	Sessions(ctx context.Context) ([]Session, error)
 	// Start starts an explicit session whose first member is the calling process.
-	Start(ctx context.Context, r StartRequest) (*Session, error)
+	Start(ctx context.Context, r StartRequest) (*Started, error)
 	// End ends an explicit session after its command has exited.
 	End(ctx context.Context, id string, r EndRequest) (*Report, error)
 	// Commit publishes what is complete in a session, which goes on.
@@ -67,6 +67,11 @@ type Quarantine struct {
 	Session string    `json:"session"`
 	UID     uint32    `json:"uid"`
 	Bytes   int64     `json:"bytes"`
+}
+
+// Started is a new explicit session.
+type Started struct {
+	ID string `json:"id"`
 }
 
 // Session is a live session.

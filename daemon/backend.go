@@ -15,10 +15,9 @@ func (b backend) As(p control.Peer) control.API {
 }
 
 func (b backend) SessionOwner(id string) (uint32, bool) {
-	for _, s := range b.d.engine.Sessions() {
-		if s.ID == id {
-			return s.UID, true
-		}
+	s, ok := b.d.engine.Session(id)
+	if !ok {
+		return 0, false
 	}
-	return 0, false
+	return s.UID(), true
 }

@@ -38,8 +38,8 @@ func (c *canned) Status(context.Context) (*control.Status, error) {
 func (c *canned) Sessions(context.Context) ([]control.Session, error) {
 	return []control.Session{{ID: "abc", Label: "ci", Explicit: true, Members: []int{3, 4}, Started: day, Base: 8, Dirty: true, OverlayBytes: 2000, State: "active"}}, c.note("sessions")
 }
-func (c *canned) Start(_ context.Context, r control.StartRequest) (*control.Session, error) {
-	return &control.Session{ID: "abc"}, c.note("start " + r.Label)
+func (c *canned) Start(_ context.Context, r control.StartRequest) (*control.Started, error) {
+	return &control.Started{ID: "abc"}, c.note("start " + r.Label)
 }
 func (c *canned) End(context.Context, string, control.EndRequest) (*control.Report, error) {
 	return report, c.note("end")
