@@ -9,6 +9,11 @@ import (
 // inside reports whether path, once symbolic links in it have been followed, is dir
 // or below it. What of path does not exist yet is taken as it stands.
 func inside(path, dir string) (bool, error) {
+	// What lies there by its name alone is not looked at: on our own mount that would
+	// start a session.
+	if rel, err := filepath.Rel(dir, path); err == nil && filepath.IsLocal(rel) {
+		return true, nil
+	}
 	real, rest := path, ""
 	for {
 		r, err := filepath.EvalSymlinks(real)

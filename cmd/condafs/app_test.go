@@ -205,6 +205,19 @@ func TestExitStatus(t *testing.T) {
 	}
 }
 
+func TestCompletion(t *testing.T) {
+	for args, want := range map[string]string{
+		"discard ":           "abc\tci active\n",
+		"ls a":               "a-1-0\n",
+		"run --on-failure k": "keep-units\n",
+	} {
+		code, out, err := commandLineOf(t, &canned{}, append([]string{"__complete"}, strings.Split(args, " ")...)...)
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("%s: %d %q %q", args, code, out, err)
+		}
+	}
+}
+
 func TestHelpHasExamples(t *testing.T) {
 	a := &app{getenv: os.Getenv}
 	for _, c := range a.root().Commands() {

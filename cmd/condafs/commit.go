@@ -44,6 +44,7 @@ Without an id this is the session of the calling process: that of the
 		},
 	}
 	t.mountFlag(cmd)
+	cmd.ValidArgsFunction = a.completeSession(&t)
 	return cmd
 }
 

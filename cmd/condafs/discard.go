@@ -35,5 +35,6 @@ func (a *app) discardCommand() *cobra.Command {
 		},
 	}
 	t.mountFlag(cmd)
+	cmd.ValidArgsFunction = a.completeSession(&t)
 	return cmd
 }

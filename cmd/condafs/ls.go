@@ -36,6 +36,7 @@ func (a *app) lsCommand() *cobra.Command {
 	}
 	t.mountFlag(cmd)
 	t.storeFlag(cmd)
+	cmd.ValidArgsFunction = a.completePackage(&t)
 	return cmd
 }
 

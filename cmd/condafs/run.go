@@ -79,6 +79,11 @@ not be executed, 1 if the session could not be committed, 4 without a mount.`,
 	f.BoolVar(&o.ephemeral, "ephemeral", false, "commit nothing, ever")
 	f.StringVar(&o.onFailure, "on-failure", control.OnFailures[0], strings.Join(control.OnFailures, ", "))
 	f.StringVar(&o.namespace, "namespace", nsAuto, "private mount namespace: auto, always or never")
+	for name, values := range map[string][]string{"on-failure": control.OnFailures, "namespace": {nsAuto, nsAlways, nsNever}} {
+		if err := cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+			panic(err) // the flag is defined above
+		}
+	}
 	f.BoolVar(&o.fresh, "new", false, "start a session even within one")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "tell what was committed")
 	return cmd
