@@ -43,62 +43,106 @@ func (v *View) changes() ([]Change, error) {
 		return nil, nil
 	}
 	var list []Change
-	if err := v.changesIn(v.root, "", &list); err != nil {
+	if err := v.changesIn(v.root, v.root.lower, "", &list); err != nil {
 		return nil, fault.New("list changes", "", fault.Other, err)
 	}
 	slices.SortFunc(list, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
 	return list, nil
 }
 
-func (v *View) changesIn(dir *Node, path string, list *[]Change) error {
-	if dir.names == nil {
+// changesIn compares a directory with base, what is below at its path, or nil. It
+// looks at what the overlay has only, unless the directory shows something else
+// than base: because it was made anew, or renamed.
+func (v *View) changesIn(dir *Node, base *object, path string, list *[]Change) error {
+	if dir.upper && dir.names == nil {
 		if err := v.loadNames(dir); err != nil {
 			return err
 		}
 	}
 	dir.refs.Add(1) // it stays while its children come and go
 	defer dir.refs.Add(-1)
-	for name, u := range dir.names {
-		if err := v.changeAt(dir, name, u, join(path, name), list); err != nil {
+	if dir.lower != nil && base != nil && dir.lower.ino == base.ino {
+		for name := range dir.names {
+			if err := v.changeAt(dir, base, name, path, list); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	names, err := v.allNames(dir, base)
+	if err != nil {
+		return err
+	}
+	for name := range names {
+		if err := v.changeAt(dir, base, name, path, list); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (v *View) changeAt(dir *Node, name string, u upperName, path string, list *[]Change) error {
-	obj, err := v.under(dir, name)
+// allNames returns the names that a directory shows, and those that are in base.
+func (v *View) allNames(dir *Node, base *object) (map[string]bool, error) {
+	names := make(map[string]bool)
+	shown, err := v.list(dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	covered, err := v.covers(dir, name)
-	if err != nil {
-		return err
+	for _, e := range shown {
+		names[e.Name] = true
+	}
+	for name := range dir.names {
+		names[name] = true
+	}
+	if base == nil {
+		return names, nil
+	}
+	err = v.lower.each(base, func(o *object) bool {
+		names[o.Name] = true
+		return true
+	})
+	return names, err
+}
+
+func (v *View) changeAt(dir *Node, base *object, name, dirPath string, list *[]Change) error {
+	path := join(dirPath, name)
+	obj := v.gained.get(dirPath, name)
+	if obj == nil && base != nil {
+		var err error
+		if obj, err = v.lower.child(base, name); err != nil {
+			return err
+		}
 	}
 	op := Changed
-	if !covered {
+	if obj == nil && !v.gained.has(path) {
 		op = Added
 	}
-	switch {
-	case u.whiteout:
-		if covered {
-			*list = append(*list, Change{path, Deleted, obj == nil || obj.isDir()})
-		}
-		return nil
-	case u.typ != unix.S_IFDIR:
+	if u, ok := dir.names[name]; ok && !u.whiteout && u.typ != unix.S_IFDIR {
 		*list = append(*list, Change{path, op, false})
 		return nil
 	}
 	n, err := v.child(dir, name)
+	if err == unix.ENOENT {
+		if op != Added {
+			*list = append(*list, Change{path, Deleted, obj == nil || obj.isDir()})
+		}
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	defer v.tidy(n)
-	if conda.Classify(path, true).Kind == conda.Dir {
-		if op == Added {
-			*list = append(*list, Change{path, Added, true})
+	if !n.isDir() {
+		if obj == nil || !n.lower.same(obj) {
+			*list = append(*list, Change{path, op, false})
 		}
-		return v.changesIn(n, path, list)
+		return nil
+	}
+	holdsUnits := conda.Classify(path, true).Kind == conda.Dir
+	if obj != nil && !obj.isDir() {
+		obj = nil
+	} else if holdsUnits && op == Changed {
+		return v.changesIn(n, obj, path, list)
 	}
 	if obj != nil {
 		same, err := v.unchanged(n, obj)
@@ -107,13 +151,19 @@ func (v *View) changeAt(dir *Node, name string, u upperName, path string, list *
 		}
 	}
 	*list = append(*list, Change{path, op, true})
+	if holdsUnits {
+		return v.changesIn(n, obj, path, list)
+	}
 	return nil
 }
 
 // unchanged reports whether a directory in the overlay shows just what is below.
 func (v *View) unchanged(n *Node, obj *object) (bool, error) {
 	if n.lower == nil || n.lower.ino != obj.ino {
-		return false, nil // opaque, or from elsewhere
+		return false, nil // made anew, or from elsewhere
+	}
+	if !n.upper {
+		return true, nil
 	}
 	a, err := v.attr(n)
 	if err != nil || a.Mode&modeBits != obj.Mode&modeBits {

@@ -264,7 +264,8 @@ func (v *View) gain(path string, entry index.Entry) (bool, error) {
 }
 
 // Dropped throws away what the overlay has at a path, a removal included: the view
-// shows what is below again. Handles that are open go on.
+// shows what is below again, unless a directory above was made anew and hides it.
+// Handles that are open go on.
 func (v *View) Dropped(path string) error {
 	defer v.queue.flush()
 	v.mu.Lock()

@@ -640,6 +640,16 @@ func TestAgainstModel(t *testing.T) {
 		for _, c := range list {
 			check(m.t, m.v.Dropped(c.Path))
 		}
+		// Directories that were made anew go on hiding what is below.
+		list, err = m.v.Changes()
+		check(m.t, err)
+		for _, c := range list {
+			if c.Op != Deleted {
+				rt.Fatalf("%+v is left", c)
+			}
+			top, _, _ := strings.Cut(c.Path, "/")
+			check(m.t, m.v.Dropped(top))
+		}
 		if !m.v.Clean() {
 			rt.Fatalf("not clean")
 		}

@@ -577,6 +577,28 @@ func TestChanges(t *testing.T) {
 	}
 }
 
+func TestChangesInDirectoriesMadeAnew(t *testing.T) {
+	r := newRig(t)
+	r.src.file(t, "shared/pkgs/cache/2.json", "2")
+	check(t, r.unlink("pkgs/cache/1.json"))
+	check(t, r.rename("pkgs/cache", "pkgs/cache2", 0))
+	check(t, r.mkdir("pkgs/cache", 0o755))
+	check(t, r.create("pkgs/cache/2.json", "", 0o644))
+	want := []Change{
+		{"pkgs/cache/1.json", Deleted, false},
+		{"pkgs/cache/2.json", Changed, false},
+		{"pkgs/cache2", Added, true},
+		{"pkgs/cache2/2.json", Added, false},
+	}
+	for range 2 {
+		got, err := r.v.Changes()
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("got %+v, %v", got, err)
+		}
+		r.reopen()
+	}
+}
+
 func TestSeal(t *testing.T) {
 	r := newRig(t)
 	check(t, r.mkdir("pkgs/c-1-0", 0o700))
