@@ -4,15 +4,20 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
 	"condafs/conda"
 	"condafs/fault"
+	"condafs/hashing"
+	"condafs/index"
 
 	"golang.org/x/sys/unix"
 )
@@ -402,6 +407,127 @@ func TestRenamedPackageIsCommittedThere(t *testing.T) {
 	if fresh.exists("pkgs/"+f.fn()) || fresh.read("pkgs/renamed.bin") != f.archive {
 		t.Error("the archive did not move")
 	}
+}
+
+func TestMovedDirectoryKeepsItsContent(t *testing.T) {
+	w := newWorld(t)
+	pid, c := w.process()
+	c.mkdirs("pkgs/notes/deep")
+	c.write("pkgs/notes/deep/a", "1")
+	w.exit(pid)
+	pid, c = w.process()
+	c.rename("pkgs/notes", "pkgs/moved")
+	w.exit(pid)
+	_, fresh := w.process()
+	if fresh.exists("pkgs/notes") || fresh.read("pkgs/moved/deep/a") != "1" {
+		t.Error("the directory did not move with its content")
+	}
+}
+
+func TestRattlerPackage(t *testing.T) {
+	w := newWorld(t)
+	f := makePackage(t, "tool-1.0-0", nil)
+	pid, c := w.process()
+	lock, release, err := c.open("rattler/pkgs/tool-1.0-0.lock", unix.O_RDWR)
+	c.must(err)
+	const tmp, final = "rattler/pkgs/.tool-1.0-0aB3dE5", "rattler/pkgs/tool-1.0-0"
+	for _, p := range slices.Sorted(maps.Keys(f.files)) {
+		c.mkdirs(path.Dir(tmp + "/" + p))
+		c.write(tmp+"/"+p, f.files[p])
+	}
+	c.symlink(tmp+"/lib/link", "data")
+	w.await()
+	c.rename(tmp, final)
+	_, err = lock.WriteAt(make([]byte, 7), 0)
+	c.must(err)
+	_, err = lock.WriteAt([]byte{1}, 7)
+	c.must(err)
+	w.await()
+	if w.head("u4711/"+final) != nil {
+		t.Error("published before its metadata was closed")
+	}
+	release()
+	w.await()
+	if w.trust("u4711/"+final) != "consistent" || w.headFile("u4711/"+final+".lock") != "\x00\x00\x00\x00\x00\x00\x00\x01" {
+		t.Error("not published with its metadata")
+	}
+	w.exit(pid)
+	_, fresh := w.process()
+	for p, content := range f.files {
+		if got := fresh.read(final + "/" + p); got != content {
+			t.Errorf("%s holds %q", p, got)
+		}
+	}
+	if got := fresh.list("rattler/pkgs"); !slices.Equal(got, []string{"tool-1.0-0", "tool-1.0-0.lock"}) {
+		t.Errorf("rattler/pkgs holds %v", got)
+	}
+}
+
+// TestManyClients lets clients install the same packages at the same time.
+func TestManyClients(t *testing.T) {
+	w := newWorld(t)
+	var fixtures []*fixture
+	for i := range 4 {
+		fixtures = append(fixtures, makePackage(t, fmt.Sprintf("tool%d-1.0-0", i), nil))
+	}
+	var wg sync.WaitGroup
+	for i := range 6 {
+		pid, c := w.process()
+		wg.Go(func() {
+			for j := range fixtures {
+				f := fixtures[(i+j)%len(fixtures)]
+				c.install(f)
+				c.has(f)
+				c.write("pkgs/urls.txt", fmt.Sprintf("%s by %d\n", f.fn(), i))
+			}
+			w.procs.exit(pid)
+		})
+	}
+	wg.Wait()
+	w.await()
+	reader, fresh := w.process()
+	for _, f := range fixtures {
+		fresh.has(f)
+		if w.trust(shared+f.dist) != "verified" || w.trust(shared+f.fn()) != "verified" {
+			t.Errorf("%s is not verified", f.dist)
+		}
+	}
+	if got := strings.Count(fresh.read("pkgs/urls.txt"), "\n"); got != 6 {
+		t.Errorf("%d lines of 6 clients are in the list", got)
+	}
+	w.exit(reader)
+	w.tidy()
+	if r, err := w.store.Verify(ctx, index.VerifyOptions{Full: true}, nil); err != nil || len(r.Problems) != 0 {
+		t.Errorf("%+v, %v", r.Problems, err)
+	}
+}
+
+// TestDamagedContentIsGivenUp is about a machine that died with blobs unwritten.
+func TestDamagedContentIsGivenUp(t *testing.T) {
+	w := newWorld(t)
+	f, good := makePackage(t, "tool-1.0-0", nil), makePackage(t, "good-1.0-0", nil)
+	w.e.failAt = w.death(stepPublish)
+	pid, c := w.process()
+	c.install(f)
+	w.await()
+	d := hashing.Sum([]byte(f.files["lib/data"])).String()
+	if err := os.Remove(filepath.Join(w.dir, "objects", d[:2], d[2:])); err != nil {
+		t.Fatal(err)
+	}
+	w.die()
+	w.procs.kill(pid)
+	w.open()
+	w.await()
+	if w.trust(shared+f.dist) != "" {
+		t.Error("a package that has lost a file is published")
+	}
+	pid, c = w.process()
+	c.install(good)
+	w.exit(pid)
+	if w.trust(shared+good.dist) != "verified" {
+		t.Error("nothing can be published any more")
+	}
+	w.tidy()
 }
 
 func TestDeletionOfSomethingNewIsRefused(t *testing.T) {

@@ -28,8 +28,7 @@ type item struct {
 	manifest string // its redo manifest, if it was sealed
 }
 
-// sealAll seals what is in the overlay, and takes note of what is below it and
-// has become more trustworthy.
+// sealAll seals what is in the overlay, and takes note of the rest.
 func (s *Session) sealAll(parts []*part) error {
 	for _, p := range parts {
 		var err error
@@ -244,14 +243,15 @@ func (s *Session) forgetSealed(path string) error {
 	return removeManifest(it.manifest)
 }
 
-// promote takes note of something that the view shows from below and that is
-// to be published with more trust than before.
+// promote takes note of something that the view shows from below: to be
+// published with more trust than before, or at another path, in a directory that
+// was renamed.
 func (s *Session) promote(p *part) error {
 	base, err := s.baseOf(p.path)
 	if err != nil {
 		return err
 	}
-	if base == nil || base.Trust >= p.public.entry.Trust {
+	if sameContent(base, &p.public.entry) && base.Trust >= p.public.entry.Trust {
 		return nil
 	}
 	s.keep(p.public)
