@@ -266,11 +266,11 @@ func (h *history) restart(killed bool) {
 		s.c = h.w.client(s.pid)
 		s.c.t = h.t
 		if s.c.s.ID() != id {
-			// It had written nothing, so there was nothing to come back to.
+			// All that it had written was committed: there was nothing to come back to.
 			if !maps.Equal(s.view, s.base) {
 				h.t.Fatalf("process %d has lost its session", s.pid)
 			}
-			s.base, s.view = maps.Clone(h.head), maps.Clone(h.head)
+			s.base, s.view, s.killed = maps.Clone(h.head), maps.Clone(h.head), false
 			continue
 		}
 		s.killed = s.killed || killed
