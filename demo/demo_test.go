@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 )
 
@@ -16,9 +17,12 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// made is the channel of all tests: making it takes seconds under the race detector.
+var made = sync.OnceValues(makeChannel)
+
 func newDemonstration(t *testing.T, n int) *demonstration {
 	t.Helper()
-	c, err := makeChannel()
+	c, err := made()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +136,7 @@ func TestJudgeLooksAtBytesNotAtStatus(t *testing.T) {
 }
 
 func TestChannelIsTheSameEachTime(t *testing.T) {
-	a, err := makeChannel()
+	a, err := made()
 	if err != nil {
 		t.Fatal(err)
 	}

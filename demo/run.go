@@ -235,7 +235,7 @@ type mounted struct {
 }
 
 func (m *mounted) mount(ctx context.Context) error {
-	_, err := m.condafs(ctx, "mount", "--store", m.store, m.point)
+	_, err := m.condafs(ctx, "mount", "--store", m.store, "--log-file", m.store+".log", m.point)
 	m.is = err == nil
 	return err
 }

@@ -73,12 +73,12 @@ func TestBadStoresAndMountPoints(t *testing.T) {
 		says   []string
 		args   []string
 	}{
-		{"foreign store", 1, []string{in("foreign")}, []string{"--store", in("foreign"), in("mnt")}},
+		{"foreign store", 2, []string{in("foreign"), "not a condafs store"}, []string{"--store", in("foreign"), in("mnt")}},
 		{"store is a file", 1, []string{in("file")}, []string{"--store", in("file"), in("mnt")}},
-		{"newer store", 1, []string{"version"}, []string{"--store", newer, in("mnt")}},
+		{"newer store", 1, []string{"format 999"}, []string{"--store", newer, in("mnt")}},
 		{"held store", 1, []string{held.store}, []string{"--store", held.store, in("mnt")}},
 		{"missing mount point", 1, []string{in("missing")}, []string{"--store", in("s1"), in("missing")}},
-		{"mount point is a file", 1, []string{in("file")}, []string{"--store", in("s1"), in("file")}},
+		{"mount point is a file", 2, []string{in("file")}, []string{"--store", in("s1"), in("file")}},
 		{"mount point is not empty", 1, []string{in("full-mnt")}, []string{"--store", in("s1"), in("full-mnt")}},
 		{"mount point is busy", 1, []string{held.point}, []string{"--store", in("s1"), held.point}},
 		{"no mount point", 2, nil, nil},
@@ -92,7 +92,7 @@ func TestBadStoresAndMountPoints(t *testing.T) {
 				if how == "foreground" {
 					args = append(args, "-f")
 				}
-				failing(t, c.status, c.says, append(args, c.args...)...)
+				failing(t, c.status, c.says, append(append(args, "--log-file", in("log")), c.args...)...)
 				if isMounted(t, in("mnt")) {
 					t.Error("something was mounted")
 				}
@@ -127,7 +127,7 @@ func TestReadOnlyStore(t *testing.T) {
 	if err := unix.Mount("", tmpfs, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
-	failing(t, 1, []string{"read-only"}, "mount", "--store", m.store, m.point)
+	failing(t, 1, []string{"read-only"}, "mount", "--log-file", filepath.Join(dir, "log"), "--store", m.store, m.point)
 	failing(t, 1, []string{"read-only"}, "mount", "-f", "--store", filepath.Join(tmpfs, "new"), m.point)
 }
 
@@ -178,12 +178,12 @@ func TestFullStore(t *testing.T) {
 	if err := os.Remove(hog); err != nil {
 		t.Fatal(err)
 	}
-	m.settle()
-	m.headMustHold("app00")
-	m.verify()
 	if err := unix.Mount("", tmpfs, "", unix.MS_REMOUNT, "size=400m"); err != nil {
 		t.Fatal(err)
 	}
+	m.headMustHold("app00")
+	m.verify()
+	// What could not be committed for want of room waits, and follows with the next commit.
 	last := []*client{conda(t, s, m.pkgs(), env("room", 0), "app03"), rattler(t, s, m.rattler(), env("room", 1), "app03")}
 	atOnce(t, last...)
 	mustBeRight(t, last...)
@@ -231,7 +231,7 @@ func TestBadPackages(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			before := len(m.status().Quarantine)
 			evil := pythonClient(t, kind, "evil.py", "--channel", p.channel, "--pkgs", m.pkgs(), kind)
-			good := conda(t, s, m.pkgs(), env("beside", i), "lib01")
+			good := conda(t, s, m.pkgs(), env("beside", i), "data-files")
 			clients := []*client{evil}
 			if i%4 == 0 {
 				clients = append(clients, good)

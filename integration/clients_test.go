@@ -93,14 +93,6 @@ func (c *client) under(m *mount, args ...string) *client {
 	return c
 }
 
-// as has the client run as another user.
-func (c *client) as(uid int) *client {
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
-	c.cmd.Env = append(c.cmd.Env, "HOME=/nonexistent", "PYTHONDONTWRITEBYTECODE=1")
-	c.name += fmt.Sprintf(" (uid %d)", uid)
-	return c
-}
-
 func (c *client) start(t *testing.T) {
 	t.Helper()
 	// A process group of its own, so that a client can be killed with its children and nothing else.

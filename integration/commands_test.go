@@ -49,7 +49,7 @@ func TestBackgroundMount(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(m.detach)
-	m.condafs("mount", "--store", m.store, m.point)
+	m.condafs("mount", "--log-file", filepath.Join(dir, "log"), "--store", m.store, m.point)
 	status := m.status()
 	if status.PID == 0 || status.MountPoint != m.point || status.Store != m.store {
 		t.Errorf("%+v", status)
@@ -64,7 +64,7 @@ func TestBackgroundMount(t *testing.T) {
 	if runs(status.PID) {
 		t.Error("the daemon still runs after umount")
 	}
-	m.condafs("mount", "--store", m.store, m.point)
+	m.condafs("mount", "--log-file", filepath.Join(dir, "log"), "--store", m.store, m.point)
 	m.condafs("umount", "--lazy", m.point)
 }
 

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"condafs/control"
 )
 
 // A client that is killed half-way leaves nothing of what it had not completed, and the next one works.
@@ -176,6 +178,7 @@ func TestDaemonStopsInTheMiddle(t *testing.T) {
 				}
 			}
 			s.control("slow?bps=0")
+			m.emptyBarePoint()
 			m.start()
 			m.headMustHold("app00")
 			m.verify()
@@ -186,6 +189,20 @@ func TestDaemonStopsInTheMiddle(t *testing.T) {
 			m.headMustHold("app00,app03")
 			m.mustBeIntact()
 		})
+	}
+}
+
+// emptyBarePoint removes what clients wrote into the bare directory when the mount had gone from under them.
+func (m *mount) emptyBarePoint() {
+	m.t.Helper()
+	if isMounted(m.t, m.point) {
+		m.t.Fatalf("%s is still mounted", m.point)
+	}
+	if err := os.RemoveAll(m.point); err != nil {
+		m.t.Fatal(err)
+	}
+	if err := os.Mkdir(m.point, 0o755); err != nil {
+		m.t.Fatal(err)
 	}
 }
 
@@ -200,7 +217,7 @@ func TestKeptSessionOutlivesTheDaemon(t *testing.T) {
 	}
 	kept := func() string {
 		t.Helper()
-		for _, s := range query[[]struct{ ID, State string }](m, "sessions") {
+		for _, s := range query[[]control.Session](m, "sessions") {
 			if s.State == "kept" {
 				return s.ID
 			}
@@ -257,23 +274,30 @@ func TestShellThatStays(t *testing.T) {
 	m.mustBeIntact()
 }
 
-// Children that outlive their parent stay in its session: it ends when the last of them does.
+// Children that outlive their parent stay in its session if they have used the mount before: it ends when the last of
+// them does.
 func TestDaemonisedChild(t *testing.T) {
 	m := newMount(t)
-	go_ := filepath.Join(testDir(t), "go")
+	dir := testDir(t)
 	c := pythonClient(t, "a parent")
 	c.cmd.Path = "/bin/sh"
-	c.cmd.Args = []string{"sh", "-c", `cd "$0" && echo first > first.txt
-		(trap "" HUP; while [ ! -e "$1" ]; do sleep 0.05; done; echo second > second.txt) >/dev/null 2>&1 </dev/null &`, m.pkgs(), go_}
+	c.cmd.Args = []string{"sh", "-c", `
+		cd "$0" && echo first > first.txt
+		(trap "" HUP; cat "$0/first.txt" > "$1/seen"; : > "$1/ready"
+		 while [ ! -e "$1/go" ]; do sleep 0.05; done; echo second > "$0/second.txt") >/dev/null 2>&1 </dev/null &
+		while [ ! -e "$1/ready" ]; do sleep 0.05; done`, m.pkgs(), dir}
 	atOnce(t, c)
 	if c.err != nil {
 		t.Fatalf("%v: %s", c.err, c.stderr.String())
 	}
+	if b, err := os.ReadFile(filepath.Join(dir, "seen")); err != nil || string(b) != "first\n" {
+		t.Errorf("the child does not see what its parent wrote: %q, %v", b, err)
+	}
 	// The parent is gone and its session is not.
-	if n := len(query[[]struct{ ID string }](m, "sessions")); n != 1 {
+	if n := len(query[[]control.Session](m, "sessions")); n != 1 {
 		t.Errorf("%d sessions while the child lives, want 1", n)
 	}
-	if err := os.WriteFile(go_, nil, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "go"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	m.settle()

@@ -1,9 +1,11 @@
 package integration
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -21,10 +23,10 @@ func TestTwoUsers(t *testing.T) {
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	needReadable(t)
+	openToOthers(t)
 	clients := []*client{
 		conda(t, s, m.pkgs(), prefix("root-0"), app), conda(t, s, m.pkgs(), prefix("root-1"), app),
-		conda(t, s, m.pkgs(), prefix("user-0"), app).as(otherUID), conda(t, s, m.pkgs(), prefix("user-1"), app).as(otherUID),
+		conda(t, s, m.pkgs(), prefix("user-0"), app).as(t, otherUID), conda(t, s, m.pkgs(), prefix("user-1"), app).as(t, otherUID),
 	}
 	atOnce(t, clients...)
 	mustBeRight(t, clients...)
@@ -32,7 +34,7 @@ func TestTwoUsers(t *testing.T) {
 	m.headMustHold(app)
 
 	before := s.stats().ArchiveRequests
-	warm := conda(t, s, m.pkgs(), prefix("user-warm"), app).as(otherUID)
+	warm := conda(t, s, m.pkgs(), prefix("user-warm"), app).as(t, otherUID)
 	atOnce(t, warm)
 	mustBeRight(t, warm)
 	if n := s.stats().ArchiveRequests - before; n > 0 {
@@ -48,7 +50,7 @@ func TestTwoUsers(t *testing.T) {
 		rm -rf "$0"/.head/pkgs/lib* 2>/dev/null && [ ! -e "$0"/.head/pkgs/urls.txt ] && echo "emptied the head"
 		true`, m.point}
 	held := startShell(t, m)
-	spy.as(otherUID)
+	spy.as(t, otherUID)
 	atOnce(t, spy)
 	held()
 	if out := strings.TrimSpace(spy.stdout.String()); out != "" {
@@ -84,25 +86,57 @@ func startShell(t *testing.T, m *mount) func() {
 	}
 }
 
-// needReadable skips unless other users can read what clients are run from.
-func needReadable(t *testing.T) {
+// openToOthers skips unless other users can reach what clients are run from.
+func openToOthers(t *testing.T) {
 	t.Helper()
 	p := needTools(t)
-	for _, path := range []string{p.python, p.clients, p.channel, needBinary(t)} {
-		real, err := filepath.EvalSymlinks(path)
-		if err != nil {
-			t.Fatal(err)
+	for _, path := range []string{p.clients, p.channel, needBinary(t), filepath.Dir(p.python)} {
+		if d := closedTo(t, path); d != "" {
+			t.Skipf("%s is closed to other users; set CONDAFS_TEST_CACHE to a directory that is open", d)
 		}
-		for _, path := range []string{path, real} {
-			for d := filepath.Dir(path); d != "/"; d = filepath.Dir(d) {
-				st, err := os.Stat(d)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if st.Mode()&0o005 != 0o005 {
-					t.Skipf("%s is closed to other users; set CONDAFS_TEST_CACHE to a directory that is open", d)
-				}
+	}
+}
+
+// closedTo names the directory that keeps other users from a path, if any.
+func closedTo(t *testing.T, path string) string {
+	t.Helper()
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{path, real} {
+		for d := filepath.Dir(path); d != "/"; d = filepath.Dir(d) {
+			st, err := os.Stat(d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if st.Mode()&0o005 != 0o005 {
+				return d
 			}
 		}
 	}
+	return ""
+}
+
+// as has the client run as another user, by an interpreter that this user can reach.
+func (c *client) as(t *testing.T, uid int) *client {
+	t.Helper()
+	p := needTools(t)
+	if c.cmd.Path == p.python && closedTo(t, p.python) != "" {
+		const system = "/usr/bin/python3"
+		packages, err := filepath.Glob(filepath.Join(filepath.Dir(filepath.Dir(p.python)), "lib", "python3.*", "site-packages"))
+		if err != nil || len(packages) != 1 {
+			t.Fatalf("%v: %v", packages, err)
+		}
+		version := filepath.Base(filepath.Dir(packages[0]))
+		if _, err := os.Stat(filepath.Join(filepath.Dir(system), version)); err != nil {
+			t.Skipf("%s is closed to other users, and there is no %s in /usr/bin", p.python, version)
+		}
+		c.cmd.Path, c.cmd.Args[0] = system, system
+		c.cmd.Env = append(c.cmd.Env, "PYTHONPATH="+p.clients+":"+packages[0])
+	}
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+	c.cmd.Env = append(c.cmd.Env, "HOME=/nonexistent", "PYTHONDONTWRITEBYTECODE=1")
+	c.name += fmt.Sprintf(" (uid %d)", uid)
+	return c
 }
