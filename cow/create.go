@@ -322,7 +322,7 @@ func (v *View) overWhiteout(tmp string, dirfd int, name string) error {
 	switch {
 	case err != nil:
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
-		if err = unix.Lsetxattr(procPath(v.workfd, tmp), xattrOpaque, []byte("y"), 0); err == nil {
+		if err = setOpaque(v.workfd, tmp); err == nil {
 			err = unix.Renameat2(v.workfd, tmp, dirfd, name, unix.RENAME_EXCHANGE)
 		}
 		v.discard(tmp) // the whiteout

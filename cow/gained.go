@@ -118,11 +118,23 @@ func (g *gained) record(r gainRecord) error {
 	if err != nil {
 		return err
 	}
-	if _, err := g.log.Write(append(b, '\n')); err != nil {
+	if err := g.append(append(b, '\n')); err != nil {
 		return err
 	}
 	g.apply(&r)
 	return nil
+}
+
+// append writes a line, or nothing: a part of one would hide all that follow.
+func (g *gained) append(line []byte) error {
+	fi, err := g.log.Stat()
+	if err != nil {
+		return err
+	}
+	if _, err = g.log.Write(line); err != nil {
+		err = errors.Join(err, g.log.Truncate(fi.Size()))
+	}
+	return err
 }
 
 func (g *gained) empty() bool { return len(g.dirs) == 0 }

@@ -154,8 +154,14 @@ func (o *object) origin() string {
 	return fmt.Sprintf("t %v %x %s", o.pkg.digest, o.pkg.seed, o.path)
 }
 
+// noOrigin stands for no directory.
+const noOrigin = "-"
+
 // find returns the directory that origin describes.
 func (l *lower) find(origin string) (*object, error) {
+	if origin == noOrigin {
+		return nil, nil
+	}
 	kind, rest, _ := strings.Cut(origin, " ")
 	switch kind {
 	case "i":

@@ -17,6 +17,9 @@ const (
 	xattrOrigin = "user.condafs.origin"
 	// xattrOpaque is set on a directory that hides what is below it.
 	xattrOpaque = "user.overlay.opaque"
+	// xattrWhiteout is set on an empty file that stands for a whiteout where the
+	// file system takes no such device. Its mark says so, too.
+	xattrWhiteout = "user.overlay.whiteout"
 )
 
 // hiddenXattr reports whether clients must neither see nor set an attribute.
@@ -29,6 +32,8 @@ type mark struct {
 	ino     uint64 // 0: the native one
 	mode    uint32 // permission bits
 	hasMode bool
+	// whiteout says that this is none of the client's files but a whiteout.
+	whiteout bool
 }
 
 func (m mark) encode() []byte {
@@ -38,6 +43,9 @@ func (m mark) encode() []byte {
 	}
 	if m.hasMode {
 		s = append(s, fmt.Sprintf("mode=%o", m.mode))
+	}
+	if m.whiteout {
+		s = append(s, "whiteout")
 	}
 	return []byte(strings.Join(s, " "))
 }
@@ -51,6 +59,8 @@ func decodeMark(b []byte) (m mark, err error) {
 		case "mode":
 			m.hasMode = true
 			_, err = fmt.Sscanf(val, "%o", &m.mode)
+		case "whiteout":
+			m.whiteout = true
 		}
 		if err != nil {
 			return m, fmt.Errorf("%s %q: %w", xattrMark, b, err)
@@ -89,6 +99,17 @@ func (m mark) withMode(typ, mode uint32) mark {
 // markable reports whether files of a type can have a mark: the kernel forbids
 // user xattrs on links and special files.
 func markable(typ uint32) bool { return typ == unix.S_IFREG || typ == unix.S_IFDIR }
+
+// setOpaque makes a native directory hide what is below it. On an overlayfs the
+// usual xattr may be reserved for that file system itself.
+func setOpaque(dirfd int, name string) error {
+	path := procPath(dirfd, name)
+	err := unix.Lsetxattr(path, xattrOpaque, []byte("y"), 0)
+	if err == unix.EPERM || err == unix.EOPNOTSUPP {
+		err = unix.Lsetxattr(path, xattrOrigin, []byte(noOrigin), 0)
+	}
+	return err
+}
 
 // getNative reads an extended attribute of a native name; nil if there is none.
 func getNative(dirfd int, name, attr string) ([]byte, error) {

@@ -30,8 +30,35 @@ func isWhiteout(st *unix.Stat_t) bool {
 	return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0
 }
 
+// makeWhiteout makes a whiteout. An overlayfs, as containers have it for their
+// root, reserves the device for itself; there it is an empty file with xattrs.
 func makeWhiteout(dirfd int, name string) error {
-	return unix.Mknodat(dirfd, name, unix.S_IFCHR, 0)
+	err := unix.Mknodat(dirfd, name, unix.S_IFCHR, 0)
+	if err != unix.EPERM && err != unix.EINVAL && err != unix.EOPNOTSUPP {
+		return err
+	}
+	return makeFileWhiteout(dirfd, name)
+}
+
+func makeFileWhiteout(dirfd int, name string) error {
+	fd, err := openat(dirfd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	err = unix.Fsetxattr(fd, xattrMark, mark{whiteout: true}.encode(), 0)
+	if err == nil {
+		// For the kernel's overlayfs, which may not let us.
+		if xerr := unix.Fsetxattr(fd, xattrWhiteout, []byte("y"), 0); xerr != unix.EPERM && xerr != unix.EOPNOTSUPP {
+			err = xerr
+		}
+	}
+	if cerr := unix.Close(fd); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		_ = unix.Unlinkat(dirfd, name, 0) // the error is told already
+	}
+	return err
 }
 
 // setTimes sets times without following links.

@@ -158,7 +158,7 @@ func (v *View) fixLower(n *Node, at link, covered bool) error {
 	}
 	defer d.release()
 	if n.lower == nil {
-		return unix.Lsetxattr(procPath(d.fd, at.name), xattrOpaque, []byte("y"), 0)
+		return setOpaque(d.fd, at.name)
 	}
 	return unix.Lsetxattr(procPath(d.fd, at.name), xattrOrigin, []byte(n.lower.origin()), 0)
 }

@@ -187,7 +187,7 @@ func (v *View) loadNames(dir *Node) error {
 			if err != nil {
 				return err
 			}
-			u.marked = m != mark{}
+			u.marked, u.whiteout = m != mark{}, m.whiteout
 			if m.ino != 0 {
 				u.ino = m.ino
 			}

@@ -87,11 +87,12 @@ func (v *View) seal(dir *Node, name, path string, entry *index.Entry, tree *inde
 
 // moveFiles calls move for the regular files of the overlay at a name and below.
 func (v *View) moveFiles(dir *Node, name string, u upperName, rel, path string, move func(rel, upperPath string) error) error {
-	switch u.typ {
-	case unix.S_IFREG:
+	switch {
+	case u.whiteout:
+		return nil
+	case u.typ == unix.S_IFREG:
 		return move(rel, v.upperDir+"/"+path)
-	case unix.S_IFDIR:
-	default:
+	case u.typ != unix.S_IFDIR:
 		return nil
 	}
 	n, err := v.child(dir, name)

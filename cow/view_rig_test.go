@@ -136,8 +136,10 @@ type rig struct {
 	events []Event
 }
 
-func newRig(t testing.TB) *rig {
-	r := &rig{t: t, src: newMemSource(t), upper: filepath.Join(t.TempDir(), "upper")}
+func newRig(t testing.TB) *rig { return newRigIn(t, t.TempDir()) }
+
+func newRigIn(t testing.TB, dir string) *rig {
+	r := &rig{t: t, src: newMemSource(t), upper: filepath.Join(dir, "upper")}
 	s := r.src
 	s.put("shared/pkgs", index.Entry{Kind: index.KindDir, Mode: 0o755, Mtime: mtime})
 	s.tree(t, "shared/pkgs/a-1-0", map[string]string{

@@ -476,6 +476,45 @@ func TestRenameOfDirectoriesFromBelow(t *testing.T) {
 	}
 }
 
+// Containers often have an overlayfs for their root, which takes no whiteouts.
+func TestOverlayOnOverlayfs(t *testing.T) {
+	dir := t.TempDir()
+	for _, d := range []string{"lower", "upper", "work", "mnt"} {
+		check(t, os.Mkdir(filepath.Join(dir, d), 0o755))
+	}
+	mnt := filepath.Join(dir, "mnt")
+	opts := "lowerdir=" + dir + "/lower,upperdir=" + dir + "/upper,workdir=" + dir + "/work"
+	if err := unix.Mount("overlay", mnt, "overlay", 0, opts); err != nil {
+		t.Skip("cannot mount an overlayfs: ", err)
+	}
+	t.Cleanup(func() { check(t, unix.Unmount(mnt, 0)) })
+	r := newRigIn(t, mnt)
+	check(t, r.unlink("pkgs/urls.txt"))
+	check(t, r.rename("pkgs/a-1-0", "pkgs/z-1-0", 0))
+	check(t, r.mkdir("pkgs/a-1-0", 0o755))
+	check(t, r.unlink("pkgs/cache/1.json"))
+	check(t, r.rmdir("pkgs/cache"))
+	check(t, r.create("pkgs/cache", "a file now", 0o444))
+	check(t, r.unlink("pkgs/b-1-0/bin/b"))
+	check(t, r.rename("pkgs/b-1-0/bin", "pkgs/a-1-0/bin", 0))
+	before := r.dump()
+	want, err := r.v.Changes()
+	check(t, err)
+	r.reopen()
+	if got := r.dump(); !maps.Equal(got, before) {
+		t.Errorf("got %v\nwant %v", got, before)
+	}
+	if got, err := r.v.Changes(); err != nil || !slices.Equal(got, want) || len(got) != 5 {
+		t.Errorf("got %v, %v\nwant %v", got, err, want)
+	}
+	for _, c := range want {
+		check(t, r.v.Dropped(c.Path))
+	}
+	if !r.v.Clean() {
+		t.Error("something is left")
+	}
+}
+
 func TestXattrs(t *testing.T) {
 	r := newRig(t)
 	p := "pkgs/urls.txt"
