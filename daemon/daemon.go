@@ -58,7 +58,7 @@ func Run(ctx context.Context, c Config, ready Ready) (err error) {
 		return err
 	}
 	d := &daemon{
-		config: c, store: store, engine: engine,
+		config: c, store: store, engine: engine, procs: procs,
 		started: time.Now(), owner: uint32(os.Geteuid()),
 		stop: make(chan struct{}), ended: make(chan struct{}),
 	}
@@ -93,6 +93,7 @@ type daemon struct {
 	config  Config
 	store   *index.Store
 	engine  *cow.Engine
+	procs   proc.Table
 	mount   *fs.Server
 	started time.Time
 	owner   uint32
@@ -140,9 +141,6 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, ready Ready) error {
 	end := context.WithoutCancel(ctx)
 	d.endErr = d.endSessions(end)
 	close(d.ended)
-	if d.endErr != nil {
-		log.Error("ending the sessions", "err", d.endErr.Error())
-	}
 	timed, cancel := context.WithTimeout(end, shutdownTimeout)
 	defer cancel()
 	if e := server.Shutdown(timed); e != nil {

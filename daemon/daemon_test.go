@@ -50,6 +50,21 @@ func TestHolders(t *testing.T) {
 	}
 }
 
+func TestDescendants(t *testing.T) {
+	proc := t.TempDir()
+	for name, list := range map[string]string{"1/task/1": "2 3 ", "1/task/9": "4", "3/task/3": "5 1", "5/task/5": ""} {
+		writeFile(t, filepath.Join(proc, name, "children"), list)
+	}
+	got := descendants(proc, 1)
+	slices.Sort(got)
+	if !slices.Equal(got, []int{2, 3, 4, 5}) {
+		t.Errorf("got %v", got)
+	}
+	if l := descendants(proc, 77); len(l) != 0 {
+		t.Errorf("got %v", l)
+	}
+}
+
 func TestBusyNamesAFew(t *testing.T) {
 	d := &daemon{config: Config{MountPoint: "/m"}}
 	var l []user

@@ -59,6 +59,7 @@ func (a *api) End(ctx context.Context, id string, r control.EndRequest) (*contro
 	if a.daemon == nil {
 		return nil, a.noDaemon("end session")
 	}
+	a.daemon.adoptSurvivors(a.peer.PID)
 	rep, err := a.daemon.engine.End(ctx, id, cow.Outcome{ExitCode: r.ExitCode})
 	return report(rep, err)
 }

@@ -565,6 +565,38 @@ func TestKilledRunner(t *testing.T) {
 	h.must("umount", h.mount)
 }
 
+// TestLeftRunning has a command exit before its child, which then writes to the session.
+func TestLeftRunning(t *testing.T) {
+	h := mounted(t)
+	for _, ns := range []string{nsAuto, nsNever} {
+		fifo := filepath.Join(h.dir, ns)
+		if err := unix.Mkfifo(fifo, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out := filepath.Join(h.dir, ns+".out")
+		h.must("run", "--namespace", ns, "--label", ns, "--", "sh", "-c",
+			`(read line < "$0"; echo x > "$CONDA_PKGS_DIRS/late-$2" && cat "$CONDA_PKGS_DIRS/late-$2" > "$1") > /dev/null 2>&1 &`, fifo, out, ns)
+		var l []control.Session
+		h.json(&l, "sessions")
+		if !slices.ContainsFunc(l, func(s control.Session) bool { return s.Label == ns && len(s.Members) > 0 }) {
+			t.Errorf("%s: the session ended before its last process: %+v", ns, l)
+		}
+		if err := os.WriteFile(fifo, []byte("go\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the session ends", func() bool {
+			h.json(&l, "sessions")
+			return !slices.ContainsFunc(l, func(s control.Session) bool { return s.Label == ns })
+		})
+		if b, err := os.ReadFile(out); err != nil || string(b) != "x\n" {
+			t.Errorf("%s: %q %v", ns, b, err)
+		}
+		if _, err := os.Stat(filepath.Join(h.mount, ".head", "pkgs", "late-"+ns)); err != nil {
+			t.Errorf("%s: what was written late: %v", ns, err)
+		}
+	}
+}
+
 func TestBusyUmount(t *testing.T) {
 	h := mounted(t)
 	f, err := os.Open(filepath.Join(h.mount, ".head"))

@@ -156,7 +156,8 @@ func (a *app) serve(ctx context.Context, o mountOptions) error {
 		MountPoint: o.mountPoint, Store: o.store, AllowOther: o.allowOther, Options: o.options, Version: version(), Logger: log,
 		Socket: control.SocketPath(o.mountPoint, os.Geteuid(), o.allowOther, a.getenv),
 	}, ready.answers)
-	if err != nil {
+	// In the foreground without a file the log is standard error, where it is told anyway.
+	if err != nil && o.logFile != "" {
 		log.Error("failed", "err", err.Error())
 	}
 	return ready.failed(errors.Join(err, closeLog()))
