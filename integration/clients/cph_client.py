@@ -16,6 +16,8 @@ import sys
 
 def extract(job):
     archive, folder, tool, record = job
+    if os.path.isdir(folder):  # neither tool extracts over what is there; conda removes it first
+        shutil.rmtree(folder)
     if tool == "cph":
         import conda_package_handling.api
 
