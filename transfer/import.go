@@ -247,17 +247,23 @@ func (im *importer) archive(fn string, rec *conda.Record) (*archive, error) {
 }
 
 // judge finds out how far an archive can be trusted: by the hashes that the record
-// beside it says, or else by its structure.
+// beside it says, or else by its structure. One that is sound and does not fit its
+// record shows that the record lies, which is the directory's fault.
 func (im *importer) judge(a *archive, rec *conda.Record) (conda.Trust, error) {
+	misfit := ""
 	if rec != nil && rec.Fn == a.fn {
-		switch fit, why := rec.Fits(a.sums); fit {
-		case conda.FitYes:
+		fit, why := rec.Fits(a.sums)
+		if fit == conda.FitYes {
 			return conda.TrustVerified, nil
-		case conda.FitNo:
-			return 0, fault.New("check archive", a.fn, fault.Corrupt, errors.New(why))
+		}
+		if fit == conda.FitNo {
+			misfit = why
 		}
 	}
 	if _, err := conda.CheckArchive(im.ctx, a.f, a.sums.Size, a.fn, im.o.Limits); err != nil {
+		if misfit != "" && fault.Is(err, fault.Corrupt) {
+			err = fault.New("check archive", a.fn, fault.Corrupt, errors.New(misfit))
+		}
 		return 0, err
 	}
 	return conda.TrustConsistent, nil
@@ -310,6 +316,11 @@ func (im *importer) verify(name string, src *source, beside *archive) (index.Ent
 	v, err := conda.VerifyPackage(im.ctx, name, src, evidence, im.o.Limits)
 	if err != nil {
 		return index.Entry{}, nil, err
+	}
+	if beside != nil && v.Record != nil && v.Record.Fn == beside.fn {
+		if fit, why := v.Record.Fits(beside.sums); fit == conda.FitNo {
+			return index.Entry{}, nil, fault.New("check package", name, fault.Corrupt, errors.New(why))
+		}
 	}
 	t, err := src.tree()
 	if err != nil {

@@ -251,6 +251,13 @@ func TestImportNamesWhatDoesNotHold(t *testing.T) {
 			why:   map[string]string{"a-1.0-0.conda": "its archive has 100 bytes"},
 			holds: []string{"u1000/a-1.0-0"},
 		},
+		"a record that lies": {
+			spoil: func(t *testing.T, dir string) {
+				write(t, filepath.Join(dir, "a-1.0-0", conda.CompletionMarker), pack("a").Record("a-1.0-0.conda", []byte("another archive")), 0o644)
+			},
+			why:   map[string]string{"a-1.0-0": "its record says"},
+			holds: []string{"u1000/a-1.0-0.conda"},
+		},
 		"a FIFO in the package": {
 			spoil: func(t *testing.T, dir string) { mkfifo(t, filepath.Join(dir, "a-1.0-0", "bin", "pipe")) },
 			why:   map[string]string{"a-1.0-0": "bin/pipe"},
