@@ -28,19 +28,28 @@ func (v *View) copyUp(n *Node, size int64) error {
 		if n.upper {
 			obj = nil
 		}
+		busy := err == nil && obj != nil
+		if busy {
+			v.copies.Add(1)
+		}
 		v.mu.RUnlock()
-		if err != nil || obj == nil {
+		if !busy {
 			return err
 		}
-		c, err := v.copyOut(obj, size, n.ino)
-		if err != nil {
-			return err
-		}
-		done, err := v.installCopy(n, obj, c)
+		done, err := v.copyOnce(n, obj, size)
+		v.copies.Done()
 		if done || err != nil {
 			return err
 		}
 	}
+}
+
+func (v *View) copyOnce(n *Node, obj *object, size int64) (done bool, err error) {
+	c, err := v.copyOut(obj, size, n.ino)
+	if err != nil {
+		return false, err
+	}
+	return v.installCopy(n, obj, c)
 }
 
 // copied is a file in the work directory.

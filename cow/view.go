@@ -79,6 +79,7 @@ type View struct {
 	refs     atomic.Int64  // handed out and not given back
 	tmp      atomic.Uint64 // numbers names in the work directory
 	dirs     dirCache
+	copies   sync.WaitGroup // copies being made without the lock
 	queue    queue
 	invalid  func(dir *Node, name string)
 
@@ -217,15 +218,20 @@ func (v *View) writable() error {
 }
 
 // Close releases what the view holds. Its overlay stays on disk. Handles that
-// are open go on; everything else fails with ESTALE.
+// are open can still be read and released; everything else fails with ESTALE or
+// EROFS.
 func (v *View) Close() error {
 	v.retired.Store(true)
 	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.closed {
+	first := !v.closed
+	v.closed = true
+	v.mu.Unlock()
+	if !first {
 		return nil
 	}
-	v.closed = true
+	v.copies.Wait() // they use the work directory
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	return v.closeNative()
 }
 

@@ -171,6 +171,36 @@ func TestCopyUpRace(t *testing.T) {
 	}
 }
 
+// Closing a view waits for nobody but those who use its directories.
+func TestCloseWhileInUse(t *testing.T) {
+	r := newRig(t)
+	var wg, started sync.WaitGroup
+	for i := range 4 {
+		started.Add(1)
+		wg.Go(func() {
+			c := &racer{r, rand.New(rand.NewPCG(3, uint64(i)))}
+			for j := 0; ; j++ {
+				err := c.step()
+				if j == 50 {
+					started.Done()
+				}
+				switch no := fault.Errno(err); {
+				case j >= 50 && (no == unix.ESTALE || no == unix.EROFS):
+					return
+				case !expected(err):
+					t.Error(err)
+				}
+			}
+		})
+	}
+	started.Wait()
+	check(t, r.v.Close())
+	wg.Wait()
+	if r.v.OpenHandles() != 0 {
+		t.Errorf("%d handles are left", r.v.OpenHandles())
+	}
+}
+
 type appender struct{ h *Handle }
 
 func (a appender) Write(p []byte) (int, error) { return a.h.WriteAt(p, 0) }
