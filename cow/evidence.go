@@ -3,7 +3,6 @@ package cow
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -78,6 +77,9 @@ func (s *Session) preparePackage(ctx context.Context, root string) ([]*part, err
 	if err != nil {
 		return nil, err
 	}
+	if err := s.refuteRecord(ctx, root, verdict.Record, evidence); err != nil {
+		return nil, err
+	}
 	p, err := s.treePart(u, c, verdict)
 	if err != nil {
 		return nil, err
@@ -88,6 +90,25 @@ func (s *Session) preparePackage(ctx context.Context, root string) ([]*part, err
 	}
 	sidecars, err := s.prepareSidecars(u)
 	return append(parts, sidecars...), err
+}
+
+// refuteRecord tells of a record that names the archive beside it with another hash,
+// though that archive is sound: then it is the record that lies.
+func (s *Session) refuteRecord(ctx context.Context, root string, rec *conda.Record, archive *conda.ArchiveEvidence) error {
+	if rec == nil || archive == nil || rec.Fn != archive.Fn {
+		return nil
+	}
+	fit, why := rec.Fits(archive.Sums)
+	if fit != conda.FitNo {
+		return nil
+	}
+	if _, err := conda.CheckArchive(ctx, archive.R, archive.Size, archive.Fn, s.e.o.Limits); err != nil {
+		if fault.Is(err, fault.Corrupt) {
+			return nil // the archive is what is wrong, and judged by itself
+		}
+		return err
+	}
+	return fault.New("check package", root, fault.Corrupt, fmt.Errorf("its record lies: %s", why))
 }
 
 // prepareSidecars reads rattler's metadata beside a package.
@@ -345,13 +366,15 @@ func (s *Session) prepareArchive(ctx context.Context, u conda.Unit) (*part, erro
 	defer f.close()
 	fn := path.Base(u.Root)
 	root, _ := packageRoot(u)
+	misfit := ""
 	if h, err := s.view.Harvest(root + "/" + conda.CompletionMarker); err == nil && len(h.Entries) == 1 && h.Entries[0].Kind == index.KindFile {
 		if rec, err := readRecord(h.Entries[0].Open); err == nil && rec.Fn == fn {
-			switch proves(rec, f.sums) {
-			case proven:
+			fit, why := rec.Fits(f.sums)
+			switch fit {
+			case conda.FitYes:
 				return f.part(s, conda.TrustVerified), nil
-			case disproven:
-				return nil, fault.New("check archive", u.Root, fault.Corrupt, errors.New("it has not the hash that its record says"))
+			case conda.FitNo:
+				misfit = why
 			}
 		}
 	}
@@ -359,34 +382,12 @@ func (s *Session) prepareArchive(ctx context.Context, u conda.Unit) (*part, erro
 		return f.part(s, conda.TrustVerified), nil
 	}
 	if _, err := conda.CheckArchive(ctx, f, f.sums.Size, fn, s.e.o.Limits); err != nil {
+		if misfit != "" && fault.Is(err, fault.Corrupt) {
+			err = fault.New("check archive", u.Root, fault.Corrupt, errors.New(misfit))
+		}
 		return nil, err
 	}
 	return f.part(s, conda.TrustConsistent), nil
-}
-
-// proof is what a record says about an archive.
-type proof uint8
-
-const (
-	unproven proof = iota // it has no hash
-	proven
-	disproven
-)
-
-func proves(rec *conda.Record, sums hashing.Sums) proof {
-	ok := rec.Size == 0 || rec.Size == sums.Size
-	switch {
-	case rec.SHA256 != "":
-		ok = ok && rec.SHA256 == hex.EncodeToString(sums.SHA256[:])
-	case rec.MD5 != "" && rec.Size != 0:
-		ok = ok && rec.MD5 == hex.EncodeToString(sums.MD5[:])
-	default:
-		return unproven
-	}
-	if ok {
-		return proven
-	}
-	return disproven
 }
 
 // maxRepodata bounds how much repodata is searched for one archive, in bytes.
@@ -408,8 +409,10 @@ func (s *Session) provenByRepodata(u conda.Unit, fn string, sums hashing.Sums) b
 			continue
 		}
 		left -= c.Size
-		if rec, ok := lookup(c.Open, fn); ok && proves(rec, sums) == proven {
-			return true
+		if rec, ok := lookup(c.Open, fn); ok {
+			if fit, _ := rec.Fits(sums); fit == conda.FitYes {
+				return true
+			}
 		}
 	}
 	return false
