@@ -52,7 +52,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			dir := filepath.Join(t.TempDir(), "store")
+			dir := filepath.Join(memDir(t), "store")
 			if err := os.Mkdir(dir, 0o755); err != nil {
 				t.Fatal(err)
 			}
@@ -83,7 +83,7 @@ func listTree(dir string) string {
 }
 
 func TestOpenTakesWhatAFirstAttemptLeft(t *testing.T) {
-	dir := t.TempDir()
+	dir := memDir(t)
 	write(t, dir+"/"+formatTemp, "half")
 	write(t, dir+"/"+lockName, "123\n")
 	if err := os.Mkdir(dir+"/lost+found", 0o700); err != nil {
@@ -118,7 +118,7 @@ func TestSecondDaemonIsTold(t *testing.T) {
 // mountTemp mounts a small file system, or skips where that is not allowed.
 func mountTemp(t *testing.T, size string) string {
 	t.Helper()
-	dir := t.TempDir()
+	dir := memDir(t)
 	if err := unix.Mount("condafs-test", dir, "tmpfs", 0, "size="+size); err != nil {
 		t.Skipf("cannot mount a small tmpfs: %v", err)
 	}

@@ -3,6 +3,7 @@ package index
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"math/rand/v2"
@@ -13,32 +14,36 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A copy of the image below a mounted file system has what was written to the disk so
 // far, and nothing of what is still in memory: that is what a power failure leaves. A
 // child commits on such a file system; copies that are taken at any moment must hold
-// a store with everything that was said to be committed before.
+// a store with everything that was said to be committed before. A copy takes a while,
+// so only one counts during which nothing was written to the image.
 func TestPowerLoss(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes some hundred MiB")
 	}
-	work := t.TempDir()
+	work := memDir(t)
 	image := filepath.Join(work, "image")
-	if err := makeImage(image, 192<<20); err != nil {
+	if err := makeImage(image, 128<<20); err != nil {
 		t.Skip(err)
 	}
 	mnt := mountImage(t, work, image)
 	child, said := startChild(t, filepath.Join(mnt, "store"))
 	rng := rand.New(rand.NewPCG(rand.Uint64(), 0))
-	for round := range 5 {
+	for round := range 4 {
 		said.waitFor(rng.IntN(60) + 1)
 		promised := said.copy()
 		if err := child.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
 		after := filepath.Join(work, "after")
-		err := copyFile(image, after)
+		err := copyQuiet(image, after, mnt)
 		if err := errors.Join(err, child.Signal(syscall.SIGCONT)); err != nil {
 			t.Fatal(err)
 		}
@@ -146,6 +151,44 @@ func (p *progress) copy() map[string]string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return maps.Clone(p.last)
+}
+
+// copyQuiet copies the image below a mount at one moment.
+func copyQuiet(image, to, mnt string) error {
+	for {
+		before, err := writesTo(mnt)
+		if err != nil {
+			return err
+		}
+		if err := copyFile(image, to); err != nil {
+			return err
+		}
+		if after, err := writesTo(mnt); err != nil || before == after {
+			return err
+		}
+	}
+}
+
+// writesTo tells how much was written to the device of a mount, and a new number each
+// time while something is under way.
+func writesTo(mnt string) (string, error) {
+	var st syscall.Stat_t
+	if err := syscall.Stat(mnt, &st); err != nil {
+		return "", err
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/sys/dev/block/%d:%d/stat", unix.Major(st.Dev), unix.Minor(st.Dev)))
+	if err != nil {
+		return "", err
+	}
+	// Reads, three more about them, writes, merged, sectors, ms, in flight.
+	f := strings.Fields(string(b))
+	if len(f) < 9 {
+		return "", fmt.Errorf("stat is %q", b)
+	}
+	if f[8] != "0" {
+		return fmt.Sprint("busy ", time.Now().UnixNano()), nil
+	}
+	return f[4] + " " + f[6], nil
 }
 
 func copyFile(from, to string) error {

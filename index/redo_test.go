@@ -13,7 +13,7 @@ import (
 const manyEntries = 18_000
 
 func TestLargeUpdate(t *testing.T) {
-	dir := t.TempDir()
+	dir := memDir(t)
 	s := openTest(t, dir)
 	before := putFile(t, s, "before", "x")
 	seq := update(t, s, func(tx *Tx) error {
@@ -105,7 +105,7 @@ func TestRedoAfterCrash(t *testing.T) {
 	}
 	for _, tt := range steps {
 		t.Run(tt.name, func(t *testing.T) {
-			dir := t.TempDir()
+			dir := memDir(t)
 			s := openTest(t, dir)
 			old := putFile(t, s, "old", "old")
 			c := s.commits // idle: nobody else uses it

@@ -280,7 +280,7 @@ func allPaths(t testing.TB, s *Store) []string {
 }
 
 func TestReopen(t *testing.T) {
-	dir := t.TempDir()
+	dir := memDir(t)
 	s := openTest(t, dir)
 	tree := putPackage(t, s, "shared/pkgs/a-1-0", map[string]string{"info/index.json": "{}", "lib/a": "aaa"})
 	old := putFile(t, s, "shared/pkgs/urls", "old")
