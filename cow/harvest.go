@@ -120,11 +120,7 @@ func (v *View) openByPath(path string) (*os.File, error) {
 	if v.closed {
 		return nil, unix.ESTALE
 	}
-	how := unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
-	}
-	fd, err := unix.Openat2(v.rootfd, path, &how)
+	fd, err := openBeneath(v.rootfd, path, unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
 		return nil, fault.New("open", path, fault.Other, err)
 	}

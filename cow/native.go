@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"strconv"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -163,6 +164,24 @@ func removeAll(dirfd int, name string) error {
 		}
 	}
 	return unix.Unlinkat(dirfd, name, unix.AT_REMOVEDIR)
+}
+
+// openBeneath opens a path below a directory, however long it is, and follows no link.
+func openBeneath(dirfd int, path string, flags uint64) (int, error) {
+	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}
+	if len(path) < unix.PathMax {
+		return unix.Openat2(dirfd, path, &how)
+	}
+	cut := strings.LastIndexByte(path[:unix.PathMax-1], '/')
+	if cut <= 0 {
+		return -1, unix.ENAMETOOLONG
+	}
+	fd, err := openBeneath(dirfd, path[:cut], unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fd) //nolint:errcheck // of O_PATH, it has nothing to tell
+	return openBeneath(fd, path[cut+1:], flags)
 }
 
 // procPath names a native file to the calls that take paths only.

@@ -91,7 +91,16 @@ func (v *View) moveFiles(dir *Node, name string, u upperName, rel, path string, 
 	case u.whiteout:
 		return nil
 	case u.typ == unix.S_IFREG:
-		return move(rel, v.upperDir+"/"+path)
+		native := v.upperDir + "/" + path
+		if len(native) < unix.PathMax {
+			return move(rel, native)
+		}
+		d, err := v.dir(dir)
+		if err != nil {
+			return err
+		}
+		defer d.release()
+		return move(rel, procPath(d.fd, name))
 	case u.typ != unix.S_IFDIR:
 		return nil
 	}
