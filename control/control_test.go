@@ -460,6 +460,30 @@ func TestListen(t *testing.T) {
 	}
 }
 
+func TestSocketPath(t *testing.T) {
+	env := func(dir string) func(string) string {
+		return func(k string) string {
+			if k == "XDG_RUNTIME_DIR" {
+				return dir
+			}
+			return ""
+		}
+	}
+	a := SocketPath("/m", 1000, false, env("/run/user/1000"))
+	if !strings.HasPrefix(a, "/run/user/1000/condafs/") || a == SocketPath("/n", 1000, false, env("/run/user/1000")) {
+		t.Errorf("got %s", a)
+	}
+	// Others cannot reach into a user's own directory.
+	for _, p := range []string{SocketPath("/m", 1000, true, env("/run/user/1000")), SocketPath("/m", 1000, false, env("")), SocketPath("/m", 1000, false, env("relative"))} {
+		if !strings.HasPrefix(p, filepath.Join(os.TempDir(), "condafs-1000")+"/") {
+			t.Errorf("got %s", p)
+		}
+	}
+	if p := SocketPath("/"+strings.Repeat("x", 4000), 0, true, env("")); len(p) > 107 {
+		t.Errorf("%s is too long for a socket", p)
+	}
+}
+
 func TestOthersCannotUseUpTheDaemon(t *testing.T) {
 	l := newLimits(500)
 	for range maxPerUser {

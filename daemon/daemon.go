@@ -109,7 +109,7 @@ type daemon struct {
 // How long parts of the end may take before the daemon goes without them.
 const (
 	answerTimeout   = 20 * time.Second // for the mount's first answer
-	unmountTimeout  = 10 * time.Second // for the last requests after an unmount
+	unmountTimeout  = 3 * time.Second  // for the last requests after an unmount
 	shutdownTimeout = 10 * time.Second // for commands under way
 )
 

@@ -25,7 +25,7 @@ func (a *app) umountCommand() *cobra.Command {
 the rest is dropped), unmount, and wait until the daemon has gone.
 
 A mount that is in use stays, and its users are named. With --lazy it goes all the
-same; who still has files open there ten seconds later gets errors from then on.
+same; who still has files open there three seconds later gets errors from then on.
 What a dead daemon has left behind is taken away in either case.`,
 		Example: "  condafs umount ~/condafs\n  condafs umount --lazy /condafs",
 		Args:    cobra.ExactArgs(1),
