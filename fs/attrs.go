@@ -25,7 +25,7 @@ func (f *fileSystem) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fu
 	if err != nil {
 		return f.status("getattr", err)
 	}
-	out.SetTimeout(nd.ttl)
+	out.SetTimeout(nd.ttl())
 	setAttr(&out.Attr, &attr)
 	return fuse.OK
 }
@@ -43,7 +43,7 @@ func (f *fileSystem) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fu
 	if err != nil {
 		return f.status("setattr", err)
 	}
-	out.SetTimeout(nd.ttl)
+	out.SetTimeout(nd.ttl())
 	setAttr(&out.Attr, nd.shown(&attr))
 	return fuse.OK
 }

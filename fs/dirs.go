@@ -26,7 +26,7 @@ func (f *fileSystem) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.
 	if d.nd == nil && in.NodeId >= idOffset {
 		return absent(in.NodeId)
 	}
-	if d.nd != nil && d.nd.ttl == forever {
+	if d.nd != nil && d.nd.ttl() == forever {
 		out.OpenFlags = fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE
 	}
 	out.Fh = f.dirs.add(d)

@@ -85,7 +85,7 @@ func (f *fileSystem) created(dir *node, n *cow.Node, attr *cow.Attr, h *cow.Hand
 		f.nodes.forget(nd.id, 1)
 		return f.status("create", err)
 	}
-	setEntry(&out.EntryOut, nd.id, attr, nd.ttl)
+	setEntry(&out.EntryOut, nd.id, attr, nd.ttl())
 	return fuse.OK
 }
 

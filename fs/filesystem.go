@@ -49,7 +49,7 @@ func newFileSystem(engine *cow.Engine, log *slog.Logger, info []byte, store stri
 		info:          info,
 		store:         store,
 		nodes:         newNodeTable(),
-		head:          &node{id: idHead, tree: head.Root(), view: head, ttl: briefly},
+		head:          &node{id: idHead, tree: head.Root(), view: head, over: new(atomic.Bool), valid: briefly},
 	}
 	f.notify = newNotifier(f)
 	return f

@@ -41,7 +41,7 @@ func (f *fileSystem) lookupFixed(name string, out *fuse.EntryOut) fuse.Status {
 				return f.status("lookup", err)
 			}
 			setEntry(out, idHead, &attr, forever)
-			out.SetAttrTimeout(f.head.ttl)
+			out.SetAttrTimeout(f.head.ttl())
 			return fuse.OK
 		}
 		attr, _ := f.fixedAttr(x.id)
@@ -74,7 +74,7 @@ func (f *fileSystem) fixedAttr(id uint64) (cow.Attr, bool) {
 // SessionEnded takes it back; that one doesn't may not.
 func (f *fileSystem) lookupSession(id string, out *fuse.EntryOut) fuse.Status {
 	s, ok := f.engine.Session(id)
-	if !ok {
+	if !ok || f.notify.ended.has(id) {
 		return fuse.ENOENT
 	}
 	nd := f.nodes.addRoot(s.View())
@@ -83,7 +83,7 @@ func (f *fileSystem) lookupSession(id string, out *fuse.EntryOut) fuse.Status {
 		f.nodes.forget(nd.id, 1)
 		return f.status("lookup", err)
 	}
-	setEntry(out, nd.id, &attr, nd.ttl)
+	setEntry(out, nd.id, &attr, nd.ttl())
 	return fuse.OK
 }
 

@@ -98,7 +98,11 @@ func (m *testMount) unmount(t testing.TB) {
 		t.Errorf("%v", err)
 		check(t, m.server.Unmount(true))
 	}
-	m.server.Wait()
+	select {
+	case <-m.server.Done():
+	case <-time.After(10 * time.Second):
+		t.Error("the test has left something open on the mount")
+	}
 	if t.Failed() {
 		t.Logf("log:\n%s", m.log)
 	}

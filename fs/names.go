@@ -23,7 +23,7 @@ func (f *fileSystem) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name stri
 		if st != fuse.ENOENT {
 			return st
 		}
-		setAbsent(out, dir.ttl)
+		setAbsent(out, dir.ttl())
 		return fuse.OK
 	}
 	f.entry(dir, n, &attr, out)
@@ -33,7 +33,7 @@ func (f *fileSystem) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name stri
 // entry answers with a node that cow has just handed out.
 func (f *fileSystem) entry(dir *node, n *cow.Node, attr *cow.Attr, out *fuse.EntryOut) {
 	nd := f.nodes.add(n, dir)
-	setEntry(out, nd.id, attr, nd.ttl)
+	setEntry(out, nd.id, attr, nd.ttl())
 }
 
 func (f *fileSystem) Forget(id, refs uint64) {

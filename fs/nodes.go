@@ -2,6 +2,7 @@ package fs
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"condafs/cow"
@@ -24,7 +25,10 @@ type node struct {
 	id   uint64
 	tree *cow.Node
 	view *cow.View
-	ttl  time.Duration // of its attributes, and of the names in it
+	// over says that the session has ended. All nodes of a view share it.
+	over *atomic.Bool
+	// valid is how long its attributes and the names in it hold good, until then.
+	valid time.Duration
 
 	// refs counts the kernel's references to the root of a session, which cow
 	// does not count. Guarded by its shard of the table.
@@ -33,6 +37,14 @@ type node struct {
 	private bool
 
 	open openState
+}
+
+// ttl is how long the kernel may believe what it is told of the node now.
+func (nd *node) ttl() time.Duration {
+	if nd.over.Load() {
+		return 0
+	}
+	return nd.valid
 }
 
 // nodeTable finds nodes by id. It holds no counts of its own but those of
@@ -73,7 +85,7 @@ func (t *nodeTable) add(n *cow.Node, dir *node) *node {
 	defer s.mu.Unlock()
 	nd := s.m[id]
 	if nd == nil {
-		nd = &node{id: id, tree: n, view: dir.view, ttl: dir.ttl}
+		nd = &node{id: id, tree: n, view: dir.view, over: dir.over, valid: dir.valid}
 		s.m[id] = nd
 	}
 	return nd
@@ -88,7 +100,7 @@ func (t *nodeTable) addRoot(v *cow.View) *node {
 	defer s.mu.Unlock()
 	nd := s.m[id]
 	if nd == nil {
-		nd = &node{id: id, tree: n, view: v, ttl: forever, private: true}
+		nd = &node{id: id, tree: n, view: v, over: new(atomic.Bool), valid: forever, private: true}
 		s.m[id] = nd
 	}
 	nd.refs++
@@ -116,6 +128,22 @@ func (t *nodeTable) forget(id, refs uint64) {
 	if gone {
 		delete(s.m, id)
 	}
+}
+
+// of returns the nodes of a view.
+func (t *nodeTable) of(v *cow.View) []*node {
+	var list []*node
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.RLock()
+		for _, nd := range s.m {
+			if nd.view == v {
+				list = append(list, nd)
+			}
+		}
+		s.mu.RUnlock()
+	}
+	return list
 }
 
 // len counts the nodes, for tests.

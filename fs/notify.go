@@ -2,6 +2,7 @@ package fs
 
 import (
 	"sync"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
@@ -12,14 +13,17 @@ import (
 // cow.Invalidator: taking note never waits, because the kernel takes a directory's
 // lock to drop a name, and a request that we have yet to answer may hold that.
 type notifier struct {
-	f *fileSystem
+	f     *fileSystem
+	ended *endedSessions
 
 	mu     sync.Mutex
-	wake   sync.Cond
 	queue  []notice
 	queued map[notice]bool
-	closed bool
-	done   chan struct{}
+
+	wake     chan struct{}
+	quit     chan struct{}
+	quitOnce sync.Once
+	done     chan struct{}
 }
 
 // notice names an entry of a directory or, with an empty name, a node.
@@ -31,9 +35,14 @@ type notice struct {
 var _ cow.Invalidator = (*notifier)(nil)
 
 func newNotifier(f *fileSystem) *notifier {
-	n := &notifier{f: f, queued: make(map[notice]bool), done: make(chan struct{})}
-	n.wake.L = &n.mu
-	return n
+	return &notifier{
+		f:      f,
+		ended:  newEndedSessions(f),
+		queued: make(map[notice]bool),
+		wake:   make(chan struct{}, 1),
+		quit:   make(chan struct{}),
+		done:   make(chan struct{}),
+	}
 }
 
 // EntryChanged implements cow.Invalidator.
@@ -48,6 +57,7 @@ func (n *notifier) NodeChanged(node *cow.Node) {
 
 // SessionEnded implements cow.Invalidator.
 func (n *notifier) SessionEnded(id string) {
+	n.ended.add(id)
 	n.add(notice{idSessions, id})
 }
 
@@ -61,33 +71,46 @@ func (n *notifier) id(node *cow.Node) uint64 {
 func (n *notifier) add(x notice) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.closed || n.queued[x] {
+	if n.queued[x] {
 		return
 	}
 	n.queued[x] = true
 	n.queue = append(n.queue, x)
-	n.wake.Signal()
+	select {
+	case n.wake <- struct{}{}:
+	default: // awake already
+	}
+}
+
+// take empties the queue. From here on a notice of the same thing is sent again.
+func (n *notifier) take() []notice {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	batch := n.queue
+	n.queue = nil
+	clear(n.queued)
+	return batch
 }
 
 // run sends notices until stop. It starts when the mount is served.
 func (n *notifier) run() {
 	defer close(n.done)
+	again := time.NewTimer(time.Hour)
+	defer again.Stop()
 	for {
-		n.mu.Lock()
-		for len(n.queue) == 0 && !n.closed {
-			n.wake.Wait()
-		}
-		batch, closed := n.queue, n.closed
-		n.queue = nil
-		// From here on a notice of the same thing must be sent again.
-		clear(n.queued)
-		n.mu.Unlock()
-		if closed {
+		select {
+		case <-n.quit:
 			return
+		case <-n.wake:
+			for _, x := range n.take() {
+				if x.node == idSessions {
+					n.ended.retire(x.name)
+				}
+				n.send(x)
+			}
+		case <-again.C:
 		}
-		for _, x := range batch {
-			n.send(x)
-		}
+		again.Reset(n.ended.reap())
 	}
 }
 
@@ -113,9 +136,4 @@ func (n *notifier) check(x notice, st fuse.Status) {
 }
 
 // stop ends run. What is queued is of no interest to a kernel that has unmounted.
-func (n *notifier) stop() {
-	n.mu.Lock()
-	n.closed = true
-	n.wake.Signal()
-	n.mu.Unlock()
-}
+func (n *notifier) stop() { n.quitOnce.Do(func() { close(n.quit) }) }

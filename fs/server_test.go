@@ -228,7 +228,7 @@ func TestPanicKeepsTheMount(t *testing.T) {
 		defer shard.mu.Unlock()
 		shard.m[nd.id] = n
 	}
-	swap(&node{id: nd.id})
+	swap(&node{id: nd.id, over: nd.over})
 	_, err := os.Open(path)
 	wantErrno(t, err, unix.EIO)
 	swap(nd)
