@@ -73,6 +73,7 @@ func (f *fileSystem) OnUnmount() { f.notify.stop() }
 // fixed nodes, too.
 func (f *fileSystem) find(id uint64) *node {
 	if id == idHead {
+		f.engine.HeadView() // always the same view, but asking moves it on
 		return f.head
 	}
 	return f.nodes.get(id)

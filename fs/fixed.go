@@ -36,7 +36,7 @@ func (f *fileSystem) lookupFixed(name string, out *fuse.EntryOut) fuse.Status {
 			continue
 		}
 		if x.id == idHead {
-			attr, err := f.attr(f.head, nil)
+			attr, err := f.attr(f.find(idHead), nil)
 			if err != nil {
 				return f.status("lookup", err)
 			}

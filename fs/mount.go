@@ -83,11 +83,14 @@ func Mount(engine *cow.Engine, o MountOptions) (*Server, error) {
 	engine.SetInvalidator(f.notify)
 	go f.notify.run()
 	go func() {
-		defer close(s.done)
+		defer s.finish()
 		srv.Serve()
 		<-f.notify.done
 	}()
 	if err := srv.WaitMount(); err != nil {
+		return nil, fault.New("mount", mp, fault.Other, errors.Join(err, s.Unmount(true)))
+	}
+	if s.abort, err = connection(mp); err != nil {
 		return nil, fault.New("mount", mp, fault.Other, errors.Join(err, s.Unmount(true)))
 	}
 	return s, nil

@@ -2,9 +2,12 @@ package fs
 
 import (
 	"errors"
+	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,8 +19,10 @@ import (
 type Server struct {
 	mountPoint string
 	direct     bool
+	abort      string // what ends the connection when it is written to
 	fs         *fileSystem
 	done       chan struct{}
+	once       sync.Once
 }
 
 // MountPoint returns the mount's absolute path.
@@ -35,6 +40,7 @@ func (s *Server) Done() <-chan struct{} { return s.done }
 const (
 	unmountTries = 8
 	unmountPause = 2 * time.Millisecond
+	hangUpAfter  = time.Second
 )
 
 // Unmount takes the mount away. While it is in use that is fault.Busy, unless
@@ -50,7 +56,11 @@ func (s *Server) Unmount(lazy bool) error {
 	pause := unmountPause
 	for range unmountTries {
 		err = unmount(s.mountPoint, s.direct, lazy)
-		if fault.Is(err, fault.NotMounted) {
+		if fault.Is(err, fault.NotMounted) || err == nil && lazy {
+			return nil
+		}
+		if err == nil {
+			s.hangUp()
 			return nil
 		}
 		if !fault.Is(err, fault.Busy) {
@@ -64,6 +74,33 @@ func (s *Server) Unmount(lazy bool) error {
 		pause *= 2
 	}
 	return err
+}
+
+// hangUp ends the service of a mount that is gone here. A mount namespace that was
+// made meanwhile, by a container or by another mount's condafs run, has a copy of
+// it, for which the kernel keeps the connection open. Where the connection can't be
+// aborted it ends with this process; nothing waits for it.
+func (s *Server) hangUp() {
+	select {
+	case <-s.done:
+		return
+	case <-time.After(hangUpAfter):
+	}
+	if err := os.WriteFile(s.abort, []byte("1"), 0); err != nil {
+		s.fs.log.Info("another mount namespace keeps a copy of the mount", "mount", s.mountPoint, "error", err)
+		s.finish()
+	}
+}
+
+func (s *Server) finish() { s.once.Do(func() { close(s.done) }) }
+
+// connection names the control file of a mount's connection, by its device number.
+func connection(mountPoint string) (string, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(mountPoint, &st); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("/sys/fs/fuse/connections/%d/abort", unix.Minor(st.Dev)), nil
 }
 
 // Unmount takes a mount away whose daemon may be dead.

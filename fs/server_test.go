@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -190,7 +191,7 @@ func TestStoreOnOverlay(t *testing.T) {
 		must(t, os.Mkdir(filepath.Join(base, d), 0o755))
 	}
 	must(t, unix.Mount("overlay", merged, "overlay", 0, fmt.Sprintf("lowerdir=%[1]s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", base)))
-	t.Cleanup(func() { check(t, unix.Unmount(merged, 0)) })
+	t.Cleanup(func() { check(t, unix.Unmount(merged, unix.MNT_DETACH)) }) // the kernel closes backing files late
 	m := newMount(t, mountOptions{store: filepath.Join(merged, "store"), seed: seedTwo})
 	path := filepath.Join(m.root, "pkgs", "one-1.0-0", "lib", "a.txt")
 	f, err := os.Open(path)
@@ -261,4 +262,21 @@ func TestStatus(t *testing.T) {
 			t.Errorf("%v: logged %v, want %v", tt.err, logged, tt.logged)
 		}
 	}
+}
+
+// TestUnmountDespiteCopies unmounts while another mount namespace has a copy.
+func TestUnmountDespiteCopies(t *testing.T) {
+	asRoot(t)
+	m := newMount(t, mountOptions{})
+	other := exec.Command("cat")
+	other.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	in, err := other.StdinPipe()
+	must(t, err)
+	must(t, other.Start())
+	defer func() {
+		check(t, in.Close())
+		check(t, other.Wait())
+	}()
+	must(t, m.server.Unmount(false))
+	m.server.Wait()
 }
