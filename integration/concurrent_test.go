@@ -166,6 +166,9 @@ func TestOneSessionForSeveralCommands(t *testing.T) {
 	m.mustBeIntact()
 }
 
+// rattlerApp has no package without info/paths.json in it: see TestRattlerAndOldPackages.
+const rattlerApp = "app05,odd"
+
 func TestRattlerClients(t *testing.T) {
 	s, env, m := serve(t), envs(t), newMount(t)
 	n := 8
@@ -174,17 +177,35 @@ func TestRattlerClients(t *testing.T) {
 	}
 	for _, round := range []string{"cold", "warm"} {
 		before := s.stats().ArchiveRequests
-		clients := several(n, func(i int) *client { return rattler(t, s, m.rattler(), env(round, i), app) })
+		clients := several(n, func(i int) *client { return rattler(t, s, m.rattler(), env(round, i), rattlerApp) })
 		took := atOnce(t, clients...)
 		mustBeRight(t, clients...)
 		m.settle()
-		m.rattlerHeadMustHold(app)
+		m.rattlerHeadMustHold(rattlerApp)
 		requests := s.stats().ArchiveRequests - before
 		t.Logf("%s: %d clients in %.1f s, %d archives served", round, n, took.Seconds(), requests)
 		if round == "warm" && requests > 0 {
 			t.Errorf("warm clients downloaded %d archives", requests)
 		}
 	}
+	m.mustBeIntact()
+}
+
+// Rattler keeps no archives, so nothing can prove that what it has extracted of a package without info/paths.json is
+// right. Its environments are, and such a package stays out of the head.
+func TestRattlerAndOldPackages(t *testing.T) {
+	s, env, m := serve(t), envs(t), newMount(t)
+	for i := range 2 {
+		c := rattler(t, s, m.rattler(), env("old", i), "old00,lib00")
+		atOnce(t, c)
+		mustBeRight(t, c)
+		m.settle()
+		m.rattlerHeadMustHold("lib00")
+		if p, ok := m.packages()["rattler/pkgs/old00-0.0-0"]; ok {
+			t.Errorf("an unproven package is in the head: %+v", p)
+		}
+	}
+	t.Logf("quarantine: %+v", m.status().Quarantine)
 	m.mustBeIntact()
 }
 

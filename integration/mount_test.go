@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -34,6 +35,7 @@ type mount struct {
 	cmd    *exec.Cmd
 	log    *lockedBuffer
 	exited chan error
+	guard  func()
 }
 
 type lockedBuffer struct {
@@ -106,12 +108,13 @@ func (m *mount) start() {
 	if err := m.cmd.Start(); err != nil {
 		m.t.Fatal(err)
 	}
+	m.guard = guard(m.t, m.cmd.Process.Pid, m.point)
 	m.exited = make(chan error, 1)
 	go func(cmd *exec.Cmd, exited chan error) { exited <- cmd.Wait() }(m.cmd, m.exited)
 	m.await("the mount to answer", func() bool {
 		select {
 		case err := <-m.exited:
-			m.cmd = nil
+			m.gone()
 			m.t.Fatalf("condafs mount ended: %v\n%s", err, m.log)
 		default:
 		}
@@ -156,15 +159,43 @@ func (m *mount) stop(sig syscall.Signal) {
 		return
 	}
 	<-m.exited
-	m.cmd = nil
+	m.gone()
 	m.detach()
+}
+
+// gone notes that the daemon has ended and been waited for.
+func (m *mount) gone() {
+	m.cmd = nil
+	m.guard()
+}
+
+// guard starts a process that outlives the tests if they are ended by a timeout, which runs no cleanup: it ends the
+// daemon and takes the mount away. The function that it returns ends the guard instead.
+func guard(t *testing.T, pid int, point string) (dismiss func()) {
+	t.Helper()
+	cmd := exec.Command("sh", "-c", `read dismissed && exit; kill -KILL "$0"; fusermount3 -uz "$1"`, strconv.Itoa(pid), point)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return sync.OnceFunc(func() {
+		if _, err := in.Write([]byte("dismissed\n")); err != nil {
+			t.Errorf("dismiss the guard: %v", err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the guard: %v", err)
+		}
+	})
 }
 
 func (m *mount) awaitExit() {
 	m.t.Helper()
 	select {
 	case err := <-m.exited:
-		m.cmd = nil
+		m.gone()
 		if err != nil {
 			m.t.Errorf("the daemon ended with %v\n%s", err, tail(m.log.String()))
 		}
@@ -214,7 +245,7 @@ func (m *mount) cleanup() {
 		}
 	}
 	m.checkLog()
-	m.cmd = nil
+	m.gone()
 	m.detach()
 	if m.t.Failed() && os.Getenv("CONDAFS_TEST_KEEP") != "" {
 		if err := os.WriteFile(filepath.Join(filepath.Dir(m.store), "daemon.log"), []byte(m.log.String()), 0o644); err != nil {

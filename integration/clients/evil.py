@@ -77,7 +77,7 @@ def garbage_archive(b):
 
 
 def archive_of_another(b, channel):
-    other = Bench(channel, b.pkgs, "lib01", with_archive=False)
+    other = Bench(channel, b.pkgs, "data-files", with_archive=False)
     shutil.copyfile(other.source, b.archive)
     return b.fn
 
@@ -227,10 +227,11 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ap.add_argument("--channel", required=True, help="directory of the channel")
     ap.add_argument("--pkgs", required=True)
+    ap.add_argument("--name", default="lib00", help="package to spoil, a .conda of the lib kind")
     ap.add_argument("kind", choices=[k.__name__ for k in KINDS])
     args = ap.parse_args()
     kind = next(k for k in KINDS if k.__name__ == args.kind)
-    b = Bench(args.channel, args.pkgs, "lib00", with_archive=kind is not odd_names)
+    b = Bench(args.channel, args.pkgs, args.name, with_archive=kind is not odd_names)
     print(json.dumps({"success": True, "path": kind(b, args.channel) if kind is archive_of_another else kind(b)}))
 
 
