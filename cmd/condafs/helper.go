@@ -95,9 +95,10 @@ func join(mount, id string) error {
 
 // bind shows the session's tree in place of the mount, to this namespace alone.
 func bind(mount, id string) error {
-	// First of all, nothing that is done here may reach other namespaces.
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make mounts private: %w", err)
+	// First of all, nothing that is done here may reach other namespaces. What is
+	// mounted and unmounted there shall reach this one.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("keep mounts to this namespace: %w", err)
 	}
 	if err := unix.Mount(filepath.Join(mount, ".sessions", id), mount, "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("bind: %w", err)
