@@ -118,7 +118,7 @@ type Dropped struct {
 // archive, or both.
 type Package struct {
 	Name      string   `json:"name"`             // name-version-build
-	Directory string   `json:"directory"`        // the cache that it is in: pkgs or rattler/pkgs
+	Directory string   `json:"directory"`        // the directory that it is in: pkgs, rattler/pkgs, or one of a channel below pkgs
 	Trust     string   `json:"trust"`            // the extracted directory's, else the archive's
 	Shared    bool     `json:"shared"`           // other users of the mount see it too
 	Owner     uint32   `json:"owner"`            // uid that published it

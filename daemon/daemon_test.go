@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -246,5 +247,45 @@ func writeFile(t *testing.T, name, body string) {
 	}
 	if err := os.WriteFile(name, []byte(body), 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestPackagesOfChannels lists what newer mambas keep in a directory of the channel.
+func TestPackagesOfChannels(t *testing.T) {
+	d := direct(t)
+	const dir = "pkgs/https/example.org/main/linux-64"
+	hold := d.store.NewHold()
+	defer hold.Release()
+	sums, err := d.store.PutBlob(hold, strings.NewReader("bytes"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := index.Entry{Kind: index.KindFile, Digest: sums.Blake3, Size: sums.Size}
+	_, err = d.store.Update(t.Context(), index.CommitInfo{}, func(tx *index.Tx) error {
+		tree, err := index.NewTreeBuilder(index.TreeEntry{Kind: index.KindDir, Mode: 0o755}).Build()
+		if err != nil {
+			return err
+		}
+		digest, err := tx.PutTree(tree)
+		if err != nil {
+			return err
+		}
+		shared := cow.SharedSpace + "/"
+		return errors.Join(
+			tx.Put(shared+dir+"/a-1-0", index.Entry{Kind: index.KindTree, Digest: digest, Trust: uint8(conda.TrustVerified)}),
+			tx.Put(shared+dir+"/a-1-0.conda", file),
+			tx.Put(shared+dir+"/urls.txt", file),
+			tx.Put(shared+"pkgs/cache/b-1-0.conda", file),
+		)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := d.Packages(t.Context())
+	if err != nil || len(l) != 1 || l[0].Name != "a-1-0" || l[0].Directory != dir || !l[0].Extracted || l[0].Archive == nil {
+		t.Errorf("%+v %v", l, err)
+	}
+	if st, err := d.Status(t.Context()); err != nil || st.Archives != 1 || st.Packages != 1 {
+		t.Errorf("%+v %v", st, err)
 	}
 }

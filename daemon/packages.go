@@ -36,7 +36,7 @@ func (a *api) spaces(head *index.Snapshot) ([]string, error) {
 	return names, nil
 }
 
-// each calls f for every entry of the caches that the peer may see.
+// each calls f for every package directory and archive that the peer may see.
 func (a *api) each(head *index.Snapshot, f func(space, dir string, e index.DirEntry)) error {
 	spaces, err := a.spaces(head)
 	if err != nil {
@@ -44,17 +44,37 @@ func (a *api) each(head *index.Snapshot, f func(space, dir string, e index.DirEn
 	}
 	for _, space := range spaces {
 		for _, dir := range caches {
-			p := path.Join(space, dir)
-			if d, ok, err := head.Get(p); err != nil {
+			if d, ok, err := head.Get(path.Join(space, dir)); err != nil {
 				return err
 			} else if !ok || d.Kind != index.KindDir {
 				continue
 			}
-			l, err := head.List(p)
-			if err != nil {
+			if err := below(head, space, dir, f); err != nil {
 				return err
 			}
-			for _, e := range l {
+		}
+	}
+	return nil
+}
+
+// below is each for one directory. Newer mambas keep packages in directories
+// named after the channel, so it goes down.
+func below(head *index.Snapshot, space, dir string, f func(space, dir string, e index.DirEntry)) error {
+	l, err := head.List(path.Join(space, dir))
+	if err != nil {
+		return err
+	}
+	for _, e := range l {
+		at := path.Join(dir, e.Name)
+		switch e.Kind {
+		case index.KindDir:
+			if err := below(head, space, at, f); err != nil {
+				return err
+			}
+		case index.KindTree:
+			f(space, dir, e)
+		case index.KindFile:
+			if conda.Classify(at, false).Kind == conda.Archive {
 				f(space, dir, e)
 			}
 		}
@@ -67,7 +87,7 @@ func (a *api) countArchives() (int64, error) {
 	defer head.Release()
 	var n int64
 	err := a.each(head, func(_, _ string, e index.DirEntry) {
-		if _, ok := conda.CutArchiveExt(e.Name); ok && e.Kind == index.KindFile {
+		if e.Kind == index.KindFile {
 			n++
 		}
 	})
@@ -99,10 +119,7 @@ func (a *api) list(head *index.Snapshot) ([]control.Package, error) {
 			p := get(space, dir, e.Name)
 			p.Extracted, p.Trust, p.Size, p.SHA256, p.Owner = true, trust, e.Size, e.SHA256, e.Owner
 		case index.KindFile:
-			name, ok := conda.CutArchiveExt(e.Name)
-			if !ok {
-				return
-			}
+			name, _ := conda.CutArchiveExt(e.Name)
 			p := get(space, dir, name)
 			p.Archive = &control.Archive{FileName: e.Name, Size: e.Size, SHA256: e.SHA256, Trust: trust}
 			if !p.Extracted {
