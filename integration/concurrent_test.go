@@ -130,12 +130,13 @@ func table(t *testing.T, names []string, columns []counts) {
 	t.Log("\n" + text.String())
 }
 
-// Explicit sessions: each client in one of its own, by `condafs run`.
+// Explicit sessions: each client in one of its own, by `condafs run`, with and without a mount namespace.
 func TestManyCondaClientsUnderRun(t *testing.T) {
 	s, env, m := serve(t), envs(t), newMount(t)
 	for _, round := range []string{"cold", "warm"} {
 		clients := several(6, func(i int) *client {
-			return conda(t, s, m.pkgs(), env(round, i), app).under(m, "--label", fmt.Sprint(round, i))
+			namespace := []string{"auto", "never"}[i%2]
+			return conda(t, s, m.pkgs(), env(round, i), app).under(m, "--label", fmt.Sprint(round, i), "--namespace", namespace)
 		})
 		atOnce(t, clients...)
 		mustBeRight(t, clients...)

@@ -30,6 +30,11 @@ func run(m *testing.M) (status int) {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	// Other users run the binary, too.
+	if err := os.Chmod(scratch, 0o755); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	defer func() {
 		if err := os.RemoveAll(scratch); err != nil {
 			fmt.Fprintln(os.Stderr, err)
