@@ -74,19 +74,38 @@ type channel struct {
 	repodata []byte
 }
 
-// makeChannel makes the demonstration's packages: the same bytes each time.
-func makeChannel() (*channel, error) {
+// Size says how large a channel is. Beside these packages it has "large", which downloads and extracts for longer than
+// the others, as there is one in most environments, and "app", which depends on all.
+type Size struct {
+	Libraries int // packages with a shared library, prefixes in text, and
+	Headers   int // so many headers
+	Modules   int // packages of
+	Sources   int // so many Python modules
+	Parts     int // files of 1 MiB in "large"
+}
+
+// Small is the demonstration's channel, with 800 files. Large has as much in it as an environment for scientific work:
+// 5,900 files, 70 MB.
+var (
+	Small = Size{Libraries: 8, Headers: 30, Modules: 8, Sources: 60, Parts: 8}
+	Large = Size{Libraries: 8, Headers: 150, Modules: 8, Sources: 500, Parts: 44}
+)
+
+// makeChannel makes the demonstration's packages.
+func makeChannel() (*channel, error) { return makeChannelOf(Small) }
+
+// makeChannelOf makes the packages: the same bytes each time.
+func makeChannelOf(size Size) (*channel, error) {
 	source := rand.NewChaCha8([32]byte{1})
 	rng := &random{rand.New(source), source}
 	c := &channel{}
-	const libraries, modules = 8, 8
 	var all []string
-	for i := range libraries + modules {
+	for i := range size.Libraries + size.Modules {
 		name := fmt.Sprintf("lib%02d", i)
-		files := libraryFiles(rng, name)
-		if i >= libraries {
-			name = fmt.Sprintf("mod%02d", i-libraries)
-			files = moduleFiles(rng, name)
+		files := libraryFiles(rng, name, size.Headers)
+		if i >= size.Libraries {
+			name = fmt.Sprintf("mod%02d", i-size.Libraries)
+			files = moduleFiles(rng, name, size.Sources)
 		}
 		var depends []string
 		if i > 0 {
@@ -99,12 +118,11 @@ func makeChannel() (*channel, error) {
 		c.packages = append(c.packages, p)
 		all = append(all, name)
 	}
-	// One package that downloads and extracts for longer than the others, as there is one in most environments.
-	large, err := makePackage(record{Name: "large", Version: "1.0", Build: "0"}, largeFiles(rng))
+	large, err := makePackage(record{Name: "large", Version: "1.0", Build: "0"}, largeFiles(rng, size.Parts))
 	if err != nil {
 		return nil, err
 	}
-	app, err := makePackage(record{Name: "app", Version: "1.0", Build: "0", Depends: append(all, "large")}, moduleFiles(rng, "app"))
+	app, err := makePackage(record{Name: "app", Version: "1.0", Build: "0", Depends: append(all, "large")}, moduleFiles(rng, "app", size.Sources))
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +149,7 @@ func (r *random) bytes(n int) []byte {
 	return b
 }
 
-func libraryFiles(rng *random, name string) []file {
+func libraryFiles(rng *random, name string, headers int) []file {
 	files := []file{
 		{name: "lib/" + name + ".so.1.0", data: rng.bytes(100_000 + rng.IntN(300_000)), mode: 0o755},
 		{name: "lib/" + name + ".so.1", link: name + ".so.1.0"},
@@ -139,23 +157,23 @@ func libraryFiles(rng *random, name string) []file {
 		{name: "lib/pkgconfig/" + name + ".pc", data: []byte("prefix=" + placeholder + "\n"), mode: 0o644, prefix: true},
 		{name: "bin/" + name + "-config", data: []byte("#!/bin/sh\necho " + placeholder + "\n"), mode: 0o755, prefix: true},
 	}
-	for i := range 30 {
+	for i := range headers {
 		files = append(files, file{name: fmt.Sprintf("include/%s/h%02d.h", name, i), data: rng.bytes(200 + rng.IntN(3000)), mode: 0o644})
 	}
 	return files
 }
 
-func moduleFiles(rng *random, name string) []file {
+func moduleFiles(rng *random, name string, n int) []file {
 	var files []file
-	for i := range 60 {
+	for i := range n {
 		files = append(files, file{name: fmt.Sprintf("lib/python3.12/site-packages/%s/sub%d/m%02d.py", name, i%4, i), data: rng.bytes(rng.IntN(9000)), mode: 0o644})
 	}
 	return files
 }
 
-func largeFiles(rng *random) []file {
+func largeFiles(rng *random, parts int) []file {
 	var files []file
-	for i := range 8 {
+	for i := range parts {
 		files = append(files, file{name: fmt.Sprintf("share/large/part%d.bin", i), data: rng.bytes(1 << 20), mode: 0o644})
 	}
 	return files

@@ -29,13 +29,14 @@ func ClientMain(args []string, stdout, stderr io.Writer) int {
 	channel := flags.String("channel", "", "URL of the channel")
 	pkgs := flags.String("pkgs", "", "package directory")
 	prefix := flags.String("prefix", "", "environment to make")
+	copies := flags.Bool("copy", false, "copy into the environment where others link, as with conda's always_copy")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
 	var err error
 	switch flags.Arg(0) {
 	case "install":
-		err = install(*channel, *pkgs, *prefix, flags.Args()[1:])
+		err = install(*channel, *pkgs, *prefix, *copies, flags.Args()[1:])
 	case "clean":
 		err = clean(*pkgs)
 	default:
@@ -55,7 +56,7 @@ func ClientMain(args []string, stdout, stderr io.Writer) int {
 }
 
 // install does what `conda create` does, the solver apart: the named packages and all they depend on.
-func install(channel, pkgs, prefix string, specs []string) error {
+func install(channel, pkgs, prefix string, copies bool, specs []string) error {
 	cache := openCache(pkgs)
 	if err := cache.makeWritable(); err != nil {
 		return err
@@ -71,7 +72,7 @@ func install(channel, pkgs, prefix string, specs []string) error {
 	if err := fetchAndExtract(cache, chosen); err != nil {
 		return err
 	}
-	return link(cache, chosen, prefix)
+	return link(cache, chosen, prefix, copies)
 }
 
 func closure(records map[string]record, specs []string) ([]record, error) {

@@ -19,7 +19,7 @@ type linkedPackage struct {
 // link makes the environment: reads the manifests, checks that files are there with the right size (conda only warns
 // of a wrong one), rewrites prefixes, hard links or copies the rest, and records each package. An environment that
 // fails half-way is removed.
-func link(c *cache, chosen []record, prefix string) (err error) {
+func link(c *cache, chosen []record, prefix string, copies bool) (err error) {
 	if err := os.MkdirAll(filepath.Join(prefix, "conda-meta"), 0o777); err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func link(c *cache, chosen []record, prefix string) (err error) {
 		}
 	}
 	for _, p := range packages {
-		if err := p.link(prefix); err != nil {
+		if err := p.link(prefix, copies); err != nil {
 			return err
 		}
 	}
@@ -63,8 +63,8 @@ func link(c *cache, chosen []record, prefix string) (err error) {
 	return nil
 }
 
-func (p *linkedPackage) link(prefix string) error {
-	hardLinks := canHardLink(filepath.Join(p.folder, "info", "index.json"), prefix)
+func (p *linkedPackage) link(prefix string, copies bool) error {
+	hardLinks := !copies && canHardLink(filepath.Join(p.folder, "info", "index.json"), prefix)
 	for _, e := range p.paths {
 		source, target := filepath.Join(p.folder, e.Path), filepath.Join(prefix, e.Path)
 		if err := os.MkdirAll(filepath.Dir(target), 0o777); err != nil {

@@ -12,5 +12,5 @@
 // The channel is made in memory and served from this process, so the demonstration needs no network.
 //
 // Files: channel.go makes packages, server.go serves them, client*.go is the client, judge.go looks at the results,
-// run.go is the demonstration, report.go prints it.
+// run.go is the demonstration, report.go prints it. lab.go lends all that to package bench.
 package demo

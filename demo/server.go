@@ -26,8 +26,15 @@ func serve(c *channel) (*server, error) {
 		return nil, fmt.Errorf("demo: serve the channel: %w", err)
 	}
 	s := &server{url: "http://" + l.Addr().String(), done: make(chan error, 1)}
-	contents := map[string][]byte{"/linux-64/repodata.json": c.repodata}
-	tags := map[string]string{"/linux-64/repodata.json": sha256Hex(c.repodata)[:16]}
+	contents := map[string][]byte{
+		"/linux-64/repodata.json": c.repodata,
+		// Nothing is there, but rattler insists on it.
+		"/noarch/repodata.json": []byte(`{"info":{"subdir":"noarch"},"packages":{},"packages.conda":{},"repodata_version":1}`),
+	}
+	tags := map[string]string{}
+	for name, data := range contents {
+		tags[name] = sha256Hex(data)[:16]
+	}
 	for _, p := range c.packages {
 		name := "/linux-64/" + p.record.Fn
 		contents[name], tags[name] = p.archive, p.record.SHA256[:16]

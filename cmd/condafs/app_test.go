@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"condafs/bench"
 	"condafs/control"
 	"condafs/fault"
 )
@@ -238,6 +239,7 @@ func TestJSONTopic(t *testing.T) {
 		control.Status{MountPoint: "x", Quarantine: []control.Quarantine{{}}}, pkg, control.File{Blake3: "x", Target: "x"}, control.PackageFiles{},
 		control.Commit{Label: "x", Command: "x"}, control.VerifyReport{Problems: []control.Problem{{Digest: "x", File: "x", Detail: "x", Quarantined: "x"}}},
 		control.GCReport{}, control.ImportReport{}, control.ExportReport{}, Version{},
+		bench.Report{Figures: []bench.Figure{{}}}, bench.StoreReport{Stores: []bench.StoreFigure{{}}},
 	} {
 		b, err := json.Marshal(v)
 		if err != nil {

@@ -33,6 +33,13 @@ verify    {blobs, bytes, hashed, full, problems: [{kind: missing|size|content|tr
 gc        {dry_run, blobs, trees, bytes, kept_blobs, kept_bytes}
 import    {imported: [{path, kind, trust}], present, rejected, skipped: [{path, why}], bytes}
 export    {exported: [name], present, rejected: [{path, why}], bytes}
-version   {version, go, os, arch}`,
+version   {version, go, os, arch}
+bench     {machine: {cpus, memory, kernel, load}, n, rounds, packages, files, archive_bytes,
+           figures: [{client: conda|rattler, place: native|copies|each|mount|run, clients,
+            warm, at_once, seconds, samples: [seconds], commit_seconds, ratio, ratio_at_once,
+            served, cache_bytes, total_bytes, broken, errors: [line]}]}
+bench store
+          {machine, rounds, stores: [{packages, store_bytes, mount_seconds, list_seconds,
+            look_seconds, commit_seconds, mounted, listed, looked: {resident, anonymous}}]}`,
 	}
 }
