@@ -143,12 +143,12 @@ func (h *host) json(v any, args ...string) {
 // eventually waits for what another process is about to do.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if ok() {
 			return
 		}
 	}
-	t.Errorf("not in 20 s: %s", what)
+	t.Errorf("not in two minutes: %s", what)
 }
 
 // gone reports whether a process has exited, whether or not its parent has noticed.
