@@ -60,7 +60,7 @@ func TestBenchStore(t *testing.T) {
 func TestBenchInterrupted(t *testing.T) {
 	h := newHost(t)
 	scratch := h.mkdir("scratch")
-	cmd := h.command("bench", "store", "--sizes", "5", "--repeat", "30", "--dir", scratch)
+	cmd := h.command("bench", "store", "--sizes", "5", "--repeat", "10", "--dir", scratch)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
