@@ -82,7 +82,8 @@ func (s *Session) outdated() bool {
 }
 
 // inherit lets m join the session of its nearest ancestor that has one, if that
-// is explicit or holds uncommitted writes: then m works on the same thing.
+// is explicit or has ever written: then m works on the same thing. That all of it is
+// committed by now doesn't matter, as the ancestor goes on with what m makes.
 func (e *Engine) inherit(m member, ppid int) (*Session, error) {
 	for _, id := range e.ancestors(m, ppid) {
 		e.mu.Lock()
@@ -91,7 +92,7 @@ func (e *Engine) inherit(m member, ppid int) (*Session, error) {
 		if s == nil {
 			continue
 		}
-		if !s.explicit && !s.dirty() {
+		if !s.explicit && !s.hasWritten() && !s.dirty() {
 			return nil, nil
 		}
 		s, err := e.join(s, m)

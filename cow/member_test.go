@@ -35,6 +35,21 @@ func TestMembership(t *testing.T) {
 	}
 }
 
+// A conda's extracting children come when its archives are committed already, and
+// it writes into what they make.
+func TestChildJoinsWhenAllIsCommitted(t *testing.T) {
+	w := newWorld(t)
+	pid, c := w.process()
+	c.install(makePackage(t, "tool-1.0-0", nil))
+	w.await()
+	if c.s.dirty() {
+		t.Fatal("not committed")
+	}
+	if w.client(w.procs.spawn(pid)).s != c.s {
+		t.Error("the child has a session of its own")
+	}
+}
+
 func TestNearestAncestorDecides(t *testing.T) {
 	w := newWorld(t)
 	outer := w.procs.spawn(1)

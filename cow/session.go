@@ -219,6 +219,13 @@ func (s *Session) release() (err error) {
 // dirty reports whether the session holds anything that is not committed.
 func (s *Session) dirty() bool { return !s.view.Clean() || s.unsettled() }
 
+// hasWritten reports whether the session has ever changed anything.
+func (s *Session) hasWritten() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.recorded
+}
+
 func (s *Session) unsettled() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
