@@ -42,12 +42,17 @@ func TestPowerLoss(t *testing.T) {
 		if err := child.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
-		after := filepath.Join(work, "after")
+		// A name of its own: mount would use a loop device again that still holds the
+		// content of an earlier file of the same name.
+		after := filepath.Join(work, fmt.Sprint("after", round))
 		err := copyQuiet(image, after, mnt)
 		if err := errors.Join(err, child.Signal(syscall.SIGCONT)); err != nil {
 			t.Fatal(err)
 		}
 		checkImage(t, round, work, after, promised)
+		if err := os.Remove(after); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
