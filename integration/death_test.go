@@ -105,6 +105,7 @@ func TestKilledParentOfExtractionWorkers(t *testing.T) {
 	s, env, m := serve(t), envs(t), newMount(t)
 	s.control("slow?bps=4000000")
 	c := conda(t, s, m.pkgs(), env("parent", 0), app, "--extract", "process")
+	c.cmd.Stdout, c.cmd.Stderr = nil, nil // its workers would keep them open
 	c.start(t)
 	m.await("the client to be in the middle", func() bool { return s.stats().ArchiveRequests >= 10 })
 	if err := c.cmd.Process.Kill(); err != nil {
