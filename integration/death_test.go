@@ -26,7 +26,7 @@ func TestKilledClientLeavesNothing(t *testing.T) {
 						t.Skip("large")
 					}
 				}
-				victim := conda(t, s, m.pkgs(), env("victim-"+kind+"-"+name+how, i), specs, "--extract", "thread", "--die-at", point)
+				victim := conda(t, s, m.pkgs(), env("victim-"+kind+"-"+name+how, i), specs, "--die-at", point)
 				if how == "run" {
 					victim.under(m)
 				}
@@ -63,12 +63,10 @@ func killSomewhere(t *testing.T, m *mount, s *server, archives int, sig syscall.
 	}
 	m.await("the clients to be in the middle", func() bool { return s.stats().ArchiveRequests >= archives })
 	for _, c := range clients {
-		if err := syscall.Kill(-c.cmd.Process.Pid, sig); err != nil {
-			t.Fatalf("kill %s: %v", c.name, err)
-		}
+		c.kill(t, sig)
 	}
 	for _, c := range clients {
-		c.wait()
+		c.wait(t)
 	}
 }
 
@@ -88,7 +86,7 @@ func TestHalfOfTheClientsAreKilled(t *testing.T) {
 	killSomewhere(t, m, s, 20, syscall.SIGKILL, victims...)
 	s.control("slow?bps=0")
 	for _, c := range survivors {
-		c.wait()
+		c.wait(t)
 	}
 	mustBeRight(t, survivors...)
 	m.settle()
@@ -111,14 +109,12 @@ func TestKilledParentOfExtractionWorkers(t *testing.T) {
 	if err := c.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	c.wait()
+	c.died(t)
 	s.control("slow?bps=0")
 	next := conda(t, s, m.pkgs(), env("next", 0), app)
 	atOnce(t, next)
 	mustBeRight(t, next)
-	if err := syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
-		t.Fatal(err)
-	}
+	c.wait(t)
 	m.settle()
 	m.headMustHold(app)
 	m.mustBeIntact()
@@ -131,9 +127,7 @@ func TestBrokenConnections(t *testing.T) {
 	clients := several(4, func(i int) *client { return conda(t, s, m.pkgs(), env("dropped", i), app) })
 	atOnce(t, clients...)
 	for _, c := range clients {
-		if c.err == nil && !judgeClients(t, c).OK {
-			t.Errorf("%s: a status of 0 and no right environment", c.name)
-		}
+		mustNotLie(t, c)
 	}
 	m.settle()
 	if j := judge(t, "none", "--cache", m.head()); !j.OK || j.Leftovers > 0 {
@@ -173,10 +167,8 @@ func TestDaemonStopsInTheMiddle(t *testing.T) {
 			m.await("the clients to be in the middle", func() bool { return s.stats().ArchiveRequests >= 15 })
 			m.stop(sig)
 			for _, c := range clients {
-				c.wait()
-				if c.err == nil && !judgeClients(t, c).OK {
-					t.Errorf("%s: a status of 0 and no right environment", c.name)
-				}
+				c.wait(t)
+				mustNotLie(t, c)
 			}
 			s.control("slow?bps=0")
 			m.emptyBarePoint()
@@ -268,7 +260,7 @@ func TestShellThatStays(t *testing.T) {
 	if err := in.Close(); err != nil {
 		t.Fatal(err)
 	}
-	c.wait()
+	c.wait(t)
 	if c.err != nil {
 		t.Error(c.err)
 	}
@@ -285,12 +277,10 @@ func TestDaemonisedChild(t *testing.T) {
 	c.cmd.Args = []string{"sh", "-c", `
 		cd "$0" && echo first > first.txt
 		(trap "" HUP; cat "$0/first.txt" > "$1/seen"; : > "$1/ready"
-		 while [ ! -e "$1/go" ]; do sleep 0.05; done; echo second > "$0/second.txt") >/dev/null 2>&1 </dev/null &
+		 while [ -d "$1" ] && [ ! -e "$1/go" ]; do sleep 0.05; done; echo second > "$0/second.txt") >/dev/null 2>&1 </dev/null &
 		while [ ! -e "$1/ready" ]; do sleep 0.05; done`, m.pkgs(), dir}
-	atOnce(t, c)
-	if c.err != nil {
-		t.Fatalf("%v: %s", c.err, c.stderr.String())
-	}
+	c.start(t)
+	c.died(t)
 	if b, err := os.ReadFile(filepath.Join(dir, "seen")); err != nil || string(b) != "first\n" {
 		t.Errorf("the child does not see what its parent wrote: %q, %v", b, err)
 	}
@@ -302,6 +292,7 @@ func TestDaemonisedChild(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.settle()
+	c.wait(t)
 	for _, name := range []string{"first", "second"} {
 		b, err := os.ReadFile(filepath.Join(m.head(), name+".txt"))
 		if err != nil || string(b) != name+"\n" {

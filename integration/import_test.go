@@ -170,7 +170,7 @@ func TestGarbageCollection(t *testing.T) {
 	if err := in.Close(); err != nil {
 		t.Fatal(err)
 	}
-	reader.wait()
+	reader.wait(t)
 	if reader.err != nil || reader.stderr.Len() > 0 {
 		t.Errorf("the reader lost its packages: %v: %s", reader.err, reader.stderr.String())
 	}

@@ -25,6 +25,7 @@ type judgement struct {
 	DirectoriesBroken  int      `json:"directories_broken"`
 	DirectoriesMissing int      `json:"directories_missing"`
 	Leftovers          int      `json:"leftovers"`
+	WrongEnvironments  []string `json:"wrong_environments"`
 	Details            []string `json:"details"`
 }
 
@@ -86,4 +87,12 @@ func (m *mount) mustBeIntact() {
 	m.headMustHold("none")
 	m.rattlerHeadMustHold("none")
 	m.verify()
+}
+
+// mustNotLie demands of a client that could not work in peace that it has either succeeded or said that it has not.
+func mustNotLie(t *testing.T, c *client) {
+	t.Helper()
+	if c.complaint() == "" && !judgeClients(t, c).OK {
+		t.Errorf("%s says that all went well, and its environment is not right", c.name)
+	}
 }

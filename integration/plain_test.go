@@ -13,8 +13,8 @@ func TestOneClientAloneOnAPlainDirectory(t *testing.T) {
 	s, env, dir := serve(t), envs(t), testDir(t)
 	pkgs, cache := filepath.Join(dir, "pkgs"), filepath.Join(dir, "rattler")
 	inOrder := []*client{
-		conda(t, s, pkgs, env("conda", 0), "universe"),
-		conda(t, s, pkgs, env("conda", 1), "universe", "--extract", "thread"),
+		conda(t, s, pkgs, env("conda", 0), "universe", "--extract", "process"),
+		conda(t, s, pkgs, env("conda", 1), "universe"),
 		conda(t, s, pkgs, env("conda", 2), "world", "--copy"),
 		rattler(t, s, cache, env("rattler", 0), "universe"),
 		rattler(t, s, cache, env("rattler", 1), "world"),
@@ -40,7 +40,7 @@ func TestClientComesBackOnAPlainDirectory(t *testing.T) {
 	for i, point := range []string{"download:odd", "record:odd", "append:odd", "link:odd"} {
 		t.Run(point, func(t *testing.T) {
 			pkgs := filepath.Join(testDir(t), "pkgs")
-			dies(t, conda(t, s, pkgs, env("victim", i), "odd", "--extract", "thread", "--die-at", point))
+			dies(t, conda(t, s, pkgs, env("victim", i), "odd", "--die-at", point))
 			next := conda(t, s, pkgs, env("next", i), "odd")
 			atOnce(t, next)
 			mustBeRight(t, next)
@@ -56,7 +56,7 @@ func TestClientComesBackOnAPlainDirectory(t *testing.T) {
 func TestHalfAPackageStaysOnAPlainDirectory(t *testing.T) {
 	s, env := serve(t), envs(t)
 	pkgs := filepath.Join(testDir(t), "pkgs")
-	dies(t, conda(t, s, pkgs, env("victim", 0), "odd", "--extract", "thread", "--die-at", "extract:odd"))
+	dies(t, conda(t, s, pkgs, env("victim", 0), "odd", "--die-at", "extract:odd"))
 	for i := range 2 {
 		next := conda(t, s, pkgs, env("next", i), "odd")
 		atOnce(t, next)

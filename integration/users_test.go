@@ -82,7 +82,7 @@ func startShell(t *testing.T, m *mount) func() {
 		if err := in.Close(); err != nil {
 			t.Error(err)
 		}
-		c.wait()
+		c.wait(t)
 	}
 }
 

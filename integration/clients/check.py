@@ -89,6 +89,7 @@ class Report:
             files_checked=0, files_missing=0, files_wrong=0,
             archives_ok=0, archives_corrupt=0, archives_missing=0, directories_ok=0, directories_broken=0, directories_missing=0,
             leftovers=0)
+        self.wrong_environments = []
         self.details = []
 
     def note(self, text):
@@ -138,6 +139,7 @@ def check_environment(report, truth, prefix, fns, recorded_prefix=None):
     report.add("environments")
     if not glob.glob(os.path.join(glob.escape(prefix), "conda-meta", "*.json")):
         report.add("environments_absent")
+        report.wrong_environments.append(prefix)
         report.note(f"{prefix}: no environment")
         return
     told = recorded_prefix or prefix
@@ -163,6 +165,8 @@ def check_environment(report, truth, prefix, fns, recorded_prefix=None):
             report.add("packages_broken")
             report.note(f"{prefix}: {fn}: {len(wrong)} wrong: {'; '.join(wrong[:3])}")
     report.add("environments_broken" if broken else "environments_ok")
+    if broken:
+        report.wrong_environments.append(prefix)
 
 
 def target(package, path):
@@ -263,7 +267,7 @@ def main():
         check_cache(report, truth, cache, fns)
     for cache in args.rattler_cache:
         check_rattler_cache(report, truth, cache, fns)
-    json.dump(dict(ok=report.ok, **report.counts, details=report.details), sys.stdout)
+    json.dump(dict(ok=report.ok, **report.counts, wrong_environments=report.wrong_environments, details=report.details), sys.stdout)
     print()
     return 0 if report.ok else 3
 
