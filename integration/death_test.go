@@ -267,8 +267,8 @@ func TestShellThatStays(t *testing.T) {
 	m.mustBeIntact()
 }
 
-// Children that outlive their parent stay in its session if they have used the mount before: it ends when the last of
-// them does.
+// Children that outlive their parent stay in its session if they have used the mount before, themselves: it ends when
+// the last of them does.
 func TestDaemonisedChild(t *testing.T) {
 	m := newMount(t)
 	dir := testDir(t)
@@ -276,7 +276,7 @@ func TestDaemonisedChild(t *testing.T) {
 	c.cmd.Path = "/bin/sh"
 	c.cmd.Args = []string{"sh", "-c", `
 		cd "$0" && echo first > first.txt
-		(trap "" HUP; cat "$0/first.txt" > "$1/seen"; : > "$1/ready"
+		(trap "" HUP; read line < "$0/first.txt"; echo "$line" > "$1/seen"; : > "$1/ready"
 		 while [ -d "$1" ] && [ ! -e "$1/go" ]; do sleep 0.05; done; echo second > "$0/second.txt") >/dev/null 2>&1 </dev/null &
 		while [ ! -e "$1/ready" ]; do sleep 0.05; done`, m.pkgs(), dir}
 	c.start(t)
