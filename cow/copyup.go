@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"condafs/fault"
+	"condafs/internal/failpoint"
 )
 
 // errCopyUp asks for the content of a file to be copied up first, which is done
@@ -108,6 +109,7 @@ func copyContent(dst, src *os.File, size, limit int64) error {
 
 // installCopy makes a copy the file, if the file is still what was copied.
 func (v *View) installCopy(n *Node, obj *object, c copied) (done bool, err error) {
+	failpoint.Hit(failpoint.CopyMade, v.upperDir)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	defer func() { err = closeAfter(c.f, err) }()
@@ -133,6 +135,7 @@ func (v *View) installCopy(n *Node, obj *object, c copied) (done bool, err error
 		v.discard(c.name)
 		return false, err
 	}
+	failpoint.Hit(failpoint.CopyMoved, v.upperDir)
 	v.inOverlay(n, c.mark)
 	v.touched(n)
 	return true, nil

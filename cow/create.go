@@ -4,6 +4,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"condafs/internal/failpoint"
 )
 
 // Create makes a regular file and opens it. If there is one already it is
@@ -64,6 +66,7 @@ func (v *View) createNew(dir *Node, name string, flags int, mode uint32) (*Node,
 	if err != nil {
 		return nil, Attr{}, nil, err
 	}
+	failpoint.Hit(failpoint.FileMade, v.upperDir)
 	n := v.added(dir, name, &c)
 	h := v.register(n, os.NewFile(uintptr(fd), "overlay file"), flags, nil)
 	v.take(n)

@@ -7,6 +7,7 @@ import (
 
 	"condafs/fault"
 	"condafs/index"
+	"condafs/internal/failpoint"
 )
 
 // scope says how much of a session is committed.
@@ -131,11 +132,14 @@ func (e *Engine) endIfQuiet(s *Session) {
 // for a full disk, nothing is dropped: s waits.
 func (e *Engine) finish(ctx context.Context, s *Session, what scope) (Report, error) {
 	s.view.Retire()
+	failpoint.Hit(failpoint.EndRetired, s.e.store.Dir())
 	s.work.Lock()
 	report, err := s.commitAll(ctx, what, true)
 	s.work.Unlock()
 	if err == nil {
+		failpoint.Hit(failpoint.EndCommitted, s.e.store.Dir())
 		err = s.unrecord()
+		failpoint.Hit(failpoint.EndUnrecorded, s.e.store.Dir())
 	}
 	if err != nil {
 		e.settle(s, stateWaiting, report, err)
@@ -186,9 +190,11 @@ func (e *Engine) bury(s *Session) {
 	if !there {
 		return
 	}
+	failpoint.Hit(failpoint.EndBury, s.e.store.Dir())
 	if err := errors.Join(s.release(), s.removeFiles()); err != nil {
 		e.log.Warn("an ended session leaves something behind until the next start", "session", s.id, "error", err)
 	}
+	failpoint.Hit(failpoint.EndBuried, s.e.store.Dir())
 }
 
 // abandon removes a session that never had a member, and returns why with what
@@ -369,6 +375,7 @@ func (e *Engine) suspend(ctx context.Context, s *Session) error {
 	s.mu.Lock()
 	s.recorded = true
 	s.mu.Unlock()
+	failpoint.Hit(failpoint.SessionSuspend, s.e.store.Dir())
 	return errors.Join(err, s.record(true))
 }
 

@@ -58,10 +58,9 @@ type Engine struct {
 	inv   Invalidator
 	head  *headView
 
-	ctx    context.Context // of work in the background; ends with Close
-	stop   context.CancelFunc
-	slots  chan struct{} // one for each unit that is checked at the same time
-	failAt func(step) error
+	ctx   context.Context // of work in the background; ends with Close
+	stop  context.CancelFunc
+	slots chan struct{} // one for each unit that is checked at the same time
 
 	mu       sync.Mutex
 	closed   bool
@@ -70,26 +69,6 @@ type Engine struct {
 	sessions map[string]*Session
 	members  map[member]*Session
 	foreign  map[uint32]*Session // of callers without a pid, by uid
-}
-
-// step names a moment in the life of a unit at which tests let the daemon die.
-type step string
-
-const (
-	stepManifest step = "manifest written"
-	stepMoved    step = "a file moved"
-	stepRestore  step = "moved files go back"
-	stepSealed   step = "sealed"
-	stepPublish  step = "published"
-	stepSettled  step = "settled"
-)
-
-// reach fails where a test wants it to.
-func (e *Engine) reach(at step) error {
-	if e.failAt == nil {
-		return nil
-	}
-	return e.failAt(at)
 }
 
 // New returns an engine over the store, which it does not close. It takes up

@@ -3,7 +3,6 @@ package cow
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path"
@@ -11,12 +10,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"condafs/conda"
 	"condafs/fault"
-	"condafs/hashing"
 	"condafs/index"
 
 	"golang.org/x/sys/unix"
@@ -502,34 +499,6 @@ func TestManyClients(t *testing.T) {
 	}
 }
 
-// TestDamagedContentIsGivenUp is about a machine that died with blobs unwritten.
-func TestDamagedContentIsGivenUp(t *testing.T) {
-	w := newWorld(t)
-	f, good := makePackage(t, "tool-1.0-0", nil), makePackage(t, "good-1.0-0", nil)
-	w.e.failAt = w.death(stepPublish)
-	pid, c := w.process()
-	c.install(f)
-	w.await()
-	d := hashing.Sum([]byte(f.files["lib/data"])).String()
-	if err := os.Remove(filepath.Join(w.dir, "objects", d[:2], d[2:])); err != nil {
-		t.Fatal(err)
-	}
-	w.die()
-	w.procs.kill(pid)
-	w.open()
-	w.await()
-	if w.trust(shared+f.dist) != "" {
-		t.Error("a package that has lost a file is published")
-	}
-	pid, c = w.process()
-	c.install(good)
-	w.exit(pid)
-	if w.trust(shared+good.dist) != "verified" {
-		t.Error("nothing can be published any more")
-	}
-	w.tidy()
-}
-
 func TestDeletionOfSomethingNewIsRefused(t *testing.T) {
 	w := newWorld(t)
 	write := func(text string) {
@@ -749,45 +718,6 @@ func TestDiscard(t *testing.T) {
 	w.tidy()
 }
 
-func TestFullDiskLosesNothing(t *testing.T) {
-	for _, at := range []step{stepManifest, stepMoved, stepSealed, stepPublish} {
-		t.Run(string(at), func(t *testing.T) {
-			w := newWorld(t)
-			f := makePackage(t, "tool-1.0-0", nil)
-			full := true
-			w.e.failAt = func(here step) error {
-				if full && here == at {
-					return fault.New("write", "disk", fault.Full, unix.ENOSPC)
-				}
-				return nil
-			}
-			pid, c := w.process()
-			c.install(f)
-			c.write("pkgs/note", "1")
-			w.await()
-			w.exit(pid)
-			infos := w.e.Sessions()
-			if len(infos) != 1 || infos[0].State != "waiting" {
-				t.Fatalf("sessions: %+v", infos)
-			}
-			if w.head(shared+f.dist) != nil {
-				t.Error("published on a full disk")
-			}
-			full = false
-			other, c2 := w.process()
-			c2.write("pkgs/urls.txt", "x\n")
-			w.exit(other) // its commit succeeds, so the other is tried again
-			w.await()
-			if w.trust(shared+f.dist) != "verified" || w.trust(shared+f.fn()) != "verified" || w.headFile(mine+"note") != "1" {
-				t.Error("something is lost")
-			}
-			w.client(w.procs.spawn(1)).has(f)
-			w.exit(w.procs.next - 1)
-			w.tidy()
-		})
-	}
-}
-
 func TestStopKeepsOverlays(t *testing.T) {
 	w := newWorld(t)
 	f := makePackage(t, "tool-1.0-0", nil)
@@ -811,95 +741,6 @@ func TestStopKeepsOverlays(t *testing.T) {
 	w.exit(alive)
 	if got := w.headFile(mine + "note"); got != "of the living" {
 		t.Errorf("note holds %q", got)
-	}
-	w.tidy()
-}
-
-// death makes the daemon stop in its tracks at a step: nothing works from then on.
-func (w *world) death(at step) func(step) error {
-	var dead atomic.Bool
-	return func(here step) error {
-		if here == at {
-			dead.Store(true)
-		}
-		if dead.Load() {
-			return fault.New("die", string(at), fault.IO, nil)
-		}
-		return nil
-	}
-}
-
-// TestCrash lets the daemon die at each step, and the next one finish.
-func TestCrash(t *testing.T) {
-	f := makePackage(t, "tool-1.0-0", nil)
-	for _, at := range []step{stepManifest, stepMoved, stepSealed, stepPublish, stepSettled} {
-		for _, survives := range []bool{false, true} {
-			name := string(at) + ", the client dies too"
-			if survives {
-				name = string(at) + ", the client lives on"
-			}
-			t.Run(name, func(t *testing.T) {
-				w := newWorld(t)
-				w.e.failAt = w.death(at)
-				pid, c := w.process()
-				c.write("pkgs/note", "1")
-				c.install(f)
-				w.await()
-				w.die()
-				if !survives {
-					w.procs.kill(pid)
-				}
-				w.open()
-				w.await()
-				if survives {
-					again := w.client(pid)
-					if again.s.ID() != c.s.ID() {
-						t.Error("the client is in another session")
-					}
-					again.has(f)
-					if again.read("pkgs/note") != "1" {
-						t.Error("it has lost a file")
-					}
-					w.exit(pid)
-				}
-				if w.trust(shared+f.dist) != "verified" || w.trust(shared+f.fn()) != "verified" {
-					t.Errorf("the package is %q, the archive %q", w.trust(shared+f.dist), w.trust(shared+f.fn()))
-				}
-				reader, fresh := w.process()
-				fresh.has(f)
-				w.exit(reader)
-				w.tidy()
-				if q, err := w.store.Quarantined(); err != nil || len(q) != 0 {
-					t.Errorf("quarantined: %+v, %v", q, err)
-				}
-			})
-		}
-	}
-}
-
-func TestTornManifestIsIgnored(t *testing.T) {
-	w := newWorld(t)
-	f := makePackage(t, "tool-1.0-0", nil)
-	w.e.failAt = w.death(stepManifest)
-	pid, c := w.process()
-	c.install(f)
-	w.await()
-	id := c.s.ID()
-	sealed := filepath.Join(w.store.SessionDir(id), "sealed")
-	w.die()
-	if err := filepath.WalkDir(sealed, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		return os.Truncate(p, 10)
-	}); err != nil {
-		t.Fatal(err)
-	}
-	w.procs.exit(pid)
-	w.open()
-	w.await()
-	if w.trust(shared+f.dist) != "verified" {
-		t.Error("the package in the overlay is lost") // nothing had moved yet
 	}
 	w.tidy()
 }

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"condafs/internal/failpoint"
 )
 
 // Handle is an open file. Its contents don't change places: a file that is
@@ -54,6 +56,7 @@ func (h *Handle) WriteAt(p []byte, off int64) (int, error) {
 	if err := h.changeable(); err != nil {
 		return 0, err
 	}
+	failpoint.Hit(failpoint.FileWrite, h.n.view.upperDir)
 	if h.append {
 		return h.f.Write(p)
 	}
@@ -101,9 +104,12 @@ func (h *Handle) Release() error {
 		return nil
 	}
 	v := h.n.view
+	failpoint.Hit(failpoint.FileClose, v.upperDir)
 	defer v.queue.flush()
 	v.unregister(h)
-	return h.f.Close()
+	err := h.f.Close()
+	failpoint.Hit(failpoint.FileClosed, v.upperDir)
+	return err
 }
 
 var (

@@ -13,6 +13,7 @@ import (
 	"condafs/fault"
 	"condafs/hashing"
 	"condafs/index"
+	"condafs/internal/failpoint"
 )
 
 // manifest is the redo log of one sealed path: sessions/ID/sealed/NAME.redo
@@ -66,6 +67,7 @@ func (s *Session) writeManifest(p *part, it *item) (string, error) {
 	tmp := name + ".tmp"
 	err = os.WriteFile(tmp, append([]byte(hashing.Sum(body).String()+"\n"), body...), 0o600)
 	if err == nil {
+		failpoint.Hit(failpoint.ManifestWritten, s.e.store.Dir())
 		err = os.Rename(tmp, name)
 	}
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"condafs/fault"
 	"condafs/hashing"
 	"condafs/index"
+	"condafs/internal/failpoint"
 )
 
 // op is one change of the head. apply merges it into a transaction, and may be
@@ -112,7 +113,7 @@ func (s *Session) publish(ctx context.Context, deletions map[string]*groupChange
 	if len(ops) == 0 {
 		return report, nil
 	}
-	if err := s.e.reach(stepPublish); err != nil {
+	if err := failpoint.Err(failpoint.PublishBegin, s.e.store.Dir()); err != nil {
 		return report, err
 	}
 	info := index.CommitInfo{Session: s.id, Label: s.start.Label, Command: s.start.Command, UID: s.uid, PID: s.start.PID}
@@ -122,19 +123,21 @@ func (s *Session) publish(ctx context.Context, deletions map[string]*groupChange
 				return err
 			}
 		}
+		failpoint.Hit(failpoint.PublishMerged, s.e.store.Dir())
 		return nil
 	})
 	if err != nil {
 		return report, err
 	}
 	report.Seq = seq
-	if err := s.e.reach(stepSettled); err != nil {
+	if err := failpoint.Err(failpoint.PublishDone, s.e.store.Dir()); err != nil {
 		return report, err
 	}
 	var errs []error
 	for _, o := range ops {
 		errs = append(errs, o.settle(s, &report))
 	}
+	failpoint.Hit(failpoint.SettleDone, s.e.store.Dir())
 	if len(report.Committed) > 0 {
 		s.e.head.follow()
 	}

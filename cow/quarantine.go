@@ -11,6 +11,7 @@ import (
 	"condafs/fault"
 	"condafs/hashing"
 	"condafs/index"
+	"condafs/internal/failpoint"
 )
 
 // quarantine moves what the overlay holds at a path into quarantine, with why.
@@ -58,9 +59,11 @@ func (s *Session) putAside(p, why string, bytes int64, fill func(to string) (und
 	if err != nil {
 		return fail(err)
 	}
+	failpoint.Hit(failpoint.QuarantineMoved, s.e.store.Dir())
 	err = s.e.store.AddQuarantine(index.QuarantineRecord{
 		ID: id, Time: s.e.o.Now(), Path: p, Reason: why, Session: s.id, UID: s.uid, Bytes: bytes,
 	})
+	failpoint.Hit(failpoint.QuarantineDone, s.e.store.Dir())
 	if err == nil {
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"condafs/fault"
 	"condafs/hashing"
 	"condafs/index"
+	"condafs/internal/failpoint"
 )
 
 // recover takes up the sessions of an earlier daemon, and removes what is left
@@ -36,14 +37,17 @@ func (e *Engine) recover() error {
 			if err := removeTree(e.store.SessionDir(d.Name())); err != nil {
 				return fault.New("recover sessions", d.Name(), fault.Other, err)
 			}
+			failpoint.Hit(failpoint.RecoverSwept, e.store.Dir())
 		}
 	}
+	failpoint.Hit(failpoint.RecoverDone, e.store.Dir())
 	return nil
 }
 
 // recoverSession takes up one session. If its processes live on, they find it
 // again; else it ends now, in the background.
 func (e *Engine) recoverSession(r index.SessionRecord) error {
+	failpoint.Hit(failpoint.RecoverSession, e.store.Dir())
 	var st sessionState
 	if err := json.Unmarshal([]byte(r.State), &st); err != nil {
 		// Written by another version, or damaged: then no process is known, and
@@ -168,10 +172,13 @@ func (s *Session) redoItem(r *sealing) error {
 		if err := s.redoFile(filepath.Join(native, filepath.FromSlash(string(f.Rel))), f.Digest); err != nil {
 			return err
 		}
+		failpoint.Hit(failpoint.RecoverFile, s.e.store.Dir())
 	}
-	return s.view.Seal(path, s.view.Generation(path), r.shown.entry, r.shown.tree, func(string, string) error {
+	err := s.view.Seal(path, s.view.Generation(path), r.shown.entry, r.shown.tree, func(string, string) error {
 		return nil // they have moved
 	})
+	failpoint.Hit(failpoint.RecoverSealed, s.e.store.Dir())
+	return err
 }
 
 // redoFile makes sure that a blob is in the store, whole. It is there if the

@@ -12,6 +12,7 @@ import (
 	"condafs/fault"
 	"condafs/hashing"
 	"condafs/index"
+	"condafs/internal/failpoint"
 )
 
 // item is one path that has passed its checks. Its content is in the store's
@@ -30,6 +31,7 @@ type item struct {
 
 // sealAll seals what is in the overlay, and takes note of the rest.
 func (s *Session) sealAll(parts []*part) error {
+	failpoint.Hit(failpoint.UnitChecked, s.e.store.Dir())
 	for _, p := range parts {
 		var err error
 		if p.overlay != nil {
@@ -58,7 +60,7 @@ func (s *Session) seal(p *part) error {
 	if it.manifest, err = s.writeManifest(p, it); err != nil {
 		return err
 	}
-	if err := s.e.reach(stepManifest); err != nil {
+	if err := failpoint.Err(failpoint.ManifestRenamed, s.e.store.Dir()); err != nil {
 		return err
 	}
 	m := &mover{s: s, p: p}
@@ -69,7 +71,7 @@ func (s *Session) seal(p *part) error {
 	delete(s.stalled, p.path)
 	s.items[p.path] = it
 	s.mu.Unlock()
-	return s.e.reach(stepSealed)
+	return failpoint.Err(failpoint.SealDone, s.e.store.Dir())
 }
 
 // unsealed takes note of a part that could not be sealed.
@@ -116,7 +118,7 @@ func (m *mover) move(rel, native string) error {
 	err := m.s.adopt(native, d)
 	if err == nil {
 		m.moved = append(m.moved, movedFile{rel, native})
-		err = m.s.e.reach(stepMoved)
+		err = failpoint.Err(failpoint.SealMoved, m.s.e.store.Dir())
 	}
 	if err != nil {
 		m.restore()
@@ -127,7 +129,7 @@ func (m *mover) move(rel, native string) error {
 // restore brings files back from the store; moved keeps what it cannot.
 func (m *mover) restore() {
 	m.moved = slices.DeleteFunc(m.moved, func(f movedFile) bool {
-		err := m.s.e.reach(stepRestore)
+		err := failpoint.Err(failpoint.SealRestore, m.s.e.store.Dir())
 		if err == nil {
 			err = m.bringBack(f)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"condafs/fault"
 	"condafs/index"
+	"condafs/internal/failpoint"
 )
 
 // Seal turns what the overlay has at a path into something from below: entry, and
@@ -70,11 +71,13 @@ func (v *View) seal(dir *Node, name, path string, entry *index.Entry, tree *inde
 	if err := v.gained.put(path, *entry); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.SealGained, v.upperDir)
 	if there {
 		if err := v.purge(dir, name); err != nil {
 			return err
 		}
 	}
+	failpoint.Hit(failpoint.SealPurged, v.upperDir)
 	obj := v.gained.get(splitPath(path))
 	if obj.pkg != nil && tree != nil {
 		obj.pkg.tree.Store(tree)

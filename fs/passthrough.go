@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"condafs/cow"
+	"condafs/internal/failpoint"
 )
 
 // openState is how a node's contents are reached while it is open. The kernel
@@ -84,7 +85,7 @@ func (f *fileSystem) register(h *cow.Handle) *backing {
 		return nil
 	}
 	dev, ino, err := identify(h.File())
-	if err != nil {
+	if err != nil || failpoint.Err(failpoint.PassthroughAsk, "") != nil {
 		return nil
 	}
 	id, errno := f.server.RegisterBackingFd(&fuse.BackingMap{Fd: int32(h.File().Fd())})

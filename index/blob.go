@@ -11,6 +11,7 @@ import (
 
 	"condafs/fault"
 	"condafs/hashing"
+	"condafs/internal/failpoint"
 
 	"golang.org/x/sys/unix"
 )
@@ -98,6 +99,7 @@ func (s *Store) AdoptFile(h *Hold, path string, d hashing.Digest) (moved bool, e
 	if err != nil {
 		return false, adoptError(path, err)
 	}
+	failpoint.Hit(failpoint.BlobCopied, s.dir)
 	if err := unix.Lstat(copied, &st); err != nil {
 		return false, adoptError(path, err)
 	}
@@ -155,6 +157,7 @@ func (s *Store) install(path string, st *unix.Stat_t, d hashing.Digest) (moved b
 		return false, adoptError(path, err)
 	}
 	dst := s.blobPath(d)
+	failpoint.Hit(failpoint.BlobReady, s.dir)
 	err = renameNew(path, dst)
 	if errors.Is(err, fs.ErrNotExist) { // somebody removed the directory
 		if err = os.Mkdir(filepath.Dir(dst), 0o700); err == nil || errors.Is(err, fs.ErrExist) {
@@ -166,6 +169,7 @@ func (s *Store) install(path string, st *unix.Stat_t, d hashing.Digest) (moved b
 		moved, err = s.meetExisting(path, dst, st.Size, d)
 	case err == nil:
 		moved = true
+		failpoint.Hit(failpoint.BlobRenamed, s.dir)
 		s.blobs.Add(1)
 		s.bytes.Add(st.Size)
 	}
@@ -203,7 +207,9 @@ func (s *Store) meetExisting(path, dst string, size int64, d hashing.Digest) (mo
 		}
 	}
 	if good {
-		return false, os.Remove(path)
+		err := os.Remove(path)
+		failpoint.Hit(failpoint.BlobDuplicate, s.dir)
+		return false, err
 	}
 	s.log.Warn("replaced a damaged blob", "digest", d, "bytes", fi.Size(), "should", size)
 	if err := os.Rename(path, dst); err != nil {
@@ -239,6 +245,7 @@ func (s *Store) PutBlob(h *Hold, r io.Reader, extra hashing.Extra) (hashing.Sums
 	}
 	sums, err := hashing.Reader(io.TeeReader(r, f), extra)
 	if err = errors.Join(err, f.Close()); err == nil {
+		failpoint.Hit(failpoint.BlobStaged, s.dir)
 		_, err = s.AdoptFile(h, f.Name(), sums.Blake3)
 	}
 	if err == nil {

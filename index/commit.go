@@ -9,6 +9,7 @@ import (
 
 	"condafs/fault"
 	"condafs/hashing"
+	"condafs/internal/failpoint"
 
 	"golang.org/x/sys/unix"
 )
@@ -173,13 +174,16 @@ func (c *committer) write(b *batch) (Seq, error) {
 	if len(ops) == 0 && len(trees) == 0 {
 		return head, nil
 	}
+	failpoint.Hit(failpoint.CommitBegin, c.store.dir)
 	if err := c.makeRoom(int64(b.bytes)); err != nil {
 		return 0, err
 	}
 	if b.files {
+		failpoint.Hit(failpoint.CommitSync, c.store.dir)
 		if err := c.syncfs(int(c.store.root.Fd())); err != nil {
 			return 0, c.breakDown(fmt.Errorf("syncfs: %w", err))
 		}
+		failpoint.Hit(failpoint.CommitSynced, c.store.dir)
 	}
 	commits := len(b.commits) > 0
 	if together := append(trees, c.ops(b, ops, Seq(c.next))...); c.fits(together) {
@@ -189,6 +193,7 @@ func (c *committer) write(b *batch) (Seq, error) {
 	if err := c.transactions(trees); err != nil {
 		return 0, c.breakDown(err)
 	}
+	failpoint.Hit(failpoint.CommitTrees, c.store.dir)
 	if last := c.ops(b, ops, Seq(c.next)); c.fits(last) {
 		return c.finish(commits, c.transaction(c.next, last))
 	}
@@ -225,10 +230,12 @@ func (c *committer) finish(commits bool, err error) (Seq, error) {
 	if err != nil {
 		return 0, c.breakDown(err)
 	}
+	failpoint.Hit(failpoint.CommitWritten, c.store.dir)
 	seq := Seq(c.next)
 	c.next++
 	if commits {
 		c.store.pins.setHead(seq)
+		failpoint.Hit(failpoint.CommitShown, c.store.dir)
 	}
 	return c.store.Head(), nil
 }

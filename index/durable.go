@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"condafs/fault"
+	"condafs/internal/failpoint"
 
 	"golang.org/x/sys/unix"
 )
@@ -69,7 +70,10 @@ func (s *Store) endLifetime() error {
 	if err := unix.Syncfs(int(s.root.Fd())); err != nil {
 		return fault.New("close store", s.dir, fault.Other, err)
 	}
-	return s.writeLifetime(lifetime{Boot: bootID(), Clean: true})
+	failpoint.Hit(failpoint.CloseSynced, s.dir)
+	err := s.writeLifetime(lifetime{Boot: bootID(), Clean: true})
+	failpoint.Hit(failpoint.CloseMarked, s.dir)
+	return err
 }
 
 func (s *Store) writeLifetime(l lifetime) error {

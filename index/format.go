@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"condafs/fault"
+	"condafs/internal/failpoint"
 )
 
 // formatVersion is the version of everything in a store's directory. A change that an
@@ -85,9 +86,11 @@ func writeIdentity(dir string) (identity, error) {
 	if err := writeSynced(temp, append(b, '\n')); err != nil {
 		return identity{}, fault.New("make store", dir, fault.Other, err)
 	}
+	failpoint.Hit(failpoint.IdentityWritten, dir)
 	if err := os.Rename(temp, filepath.Join(dir, formatName)); err != nil {
 		return identity{}, fault.New("make store", dir, fault.Other, err)
 	}
+	failpoint.Hit(failpoint.IdentityRenamed, dir)
 	if err := syncDir(dir); err != nil {
 		return identity{}, fault.New("make store", dir, fault.Other, err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"condafs/fault"
 	"condafs/hashing"
+	"condafs/internal/failpoint"
 
 	"github.com/dgraph-io/badger/v4"
 )
@@ -43,14 +44,18 @@ func (s *Store) GC(ctx context.Context, o GCOptions, progress func(done, total i
 	defer s.held.endKeeping()
 	var r GCReport
 	m, err := s.mark(ctx)
+	failpoint.Hit(failpoint.GCMarked, s.dir)
 	if err == nil {
 		err = s.sweepBlobs(ctx, m, o, &r, progress)
 	}
 	if err == nil {
+		failpoint.Hit(failpoint.GCSwept, s.dir)
 		err = s.sweepTrees(ctx, m, o, &r)
 	}
 	if err == nil && !o.DryRun {
+		failpoint.Hit(failpoint.GCForget, s.dir)
 		err = s.forgetCommits()
+		failpoint.Hit(failpoint.GCForgot, s.dir)
 	}
 	if err != nil && ctx.Err() != nil {
 		return r, fault.New("collect garbage", s.dir, fault.Canceled, context.Cause(ctx))
@@ -80,6 +85,7 @@ func (s *Store) sweepBlobs(ctx context.Context, m *marks, o GCOptions, r *GCRepo
 				if o.DryRun {
 					return nil
 				}
+				failpoint.Hit(failpoint.GCRemove, s.dir)
 				return os.Remove(filepath.Join(s.dir, f.name))
 			})
 			if err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"condafs/fault"
+	"condafs/internal/failpoint"
 
 	"github.com/dgraph-io/badger/v4"
 )
@@ -87,6 +88,7 @@ func (s *Store) PutSession(r SessionRecord) error {
 		undo()
 		return err
 	}
+	failpoint.Hit(failpoint.SessionRecorded, s.dir)
 	return nil
 }
 
@@ -96,6 +98,7 @@ func (s *Store) DeleteSession(id string) error {
 	if err := s.writeRecord(op{key: idKey(prefixSession, id)}); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.SessionUnrecorded, s.dir)
 	s.pins.removeSession(id)
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"condafs/fault"
 	"condafs/hashing"
+	"condafs/internal/failpoint"
 
 	"github.com/dgraph-io/badger/v4"
 )
@@ -34,6 +35,7 @@ func (c *committer) redo(ops []op, commits []CommitRecord) error {
 	if err := c.transactions(splitParts([]byte{prefixRedo}, data)); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.RedoStored, c.store.dir)
 	head := redoHead{Seq: Seq(c.next + 1), Digest: hashing.Sum(data), Commits: commits}
 	b, err := json.Marshal(head)
 	if err != nil {
@@ -42,15 +44,22 @@ func (c *committer) redo(ops []op, commits []CommitRecord) error {
 	if err := c.transaction(c.next, []op{{key: keyRedo, value: b}}); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.RedoDecided, c.store.dir)
 	c.next = uint64(head.Seq)
 	return c.applyRedo(head, ops, len(data))
 }
 
 func (c *committer) applyRedo(head redoHead, ops []op, size int) error {
 	version := uint64(head.Seq)
-	if err := c.each(ops, func(part []op) error { return c.transaction(version, part) }); err != nil {
+	err := c.each(ops, func(part []op) error {
+		err := c.transaction(version, part)
+		failpoint.Hit(failpoint.RedoApplied, c.store.dir)
+		return err
+	})
+	if err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.RedoLast, c.store.dir)
 	last := []op{{key: keyRedo}}
 	for part := 0; part*partSize < size; part++ {
 		last = append(last, op{key: partKey([]byte{prefixRedo}, part)})
@@ -90,6 +99,7 @@ func (c *committer) finishRedo() error {
 }
 
 func (c *committer) repeat(head redoHead, data []byte) error {
+	failpoint.Hit(failpoint.RedoRepeat, c.store.dir)
 	ops, err := decodeOps(data)
 	if err == nil && hashing.Sum(data) != head.Digest {
 		err = errors.New("its bytes are not what it says")

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 
 	"condafs/fault"
+	"condafs/internal/failpoint"
 
 	"github.com/dgraph-io/badger/v4"
 )
@@ -96,20 +97,24 @@ func (s *Store) open() (err error) {
 	if err := s.makeDirs(); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.OpenDirs, s.dir)
 	if err := s.space.requireForOpening(); err != nil {
 		return err
 	}
 	if s.db, err = openDB(s.dir, s.log); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.OpenDatabase, s.dir)
 	s.pins = newPins(func(seq Seq) { s.db.SetDiscardTs(uint64(seq)) })
 	s.commits = newCommitter(s, s.db.MaxVersion())
 	if err := s.recover(); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.OpenRecovered, s.dir)
 	if err := s.beginLifetime(); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.OpenMarked, s.dir)
 	if err := s.space.makeReserve(); err != nil {
 		return err
 	}
@@ -225,6 +230,7 @@ func putNumbers(ns ...uint64) []byte {
 func (s *Store) Close() error {
 	s.end()
 	s.commits.stop()
+	failpoint.Hit(failpoint.CloseDrained, s.dir)
 	s.life.Lock()
 	defer s.life.Unlock()
 	if s.closed {

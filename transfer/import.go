@@ -16,6 +16,7 @@ import (
 	"condafs/fault"
 	"condafs/hashing"
 	"condafs/index"
+	"condafs/internal/failpoint"
 )
 
 // ImportOptions say what to import for whom.
@@ -70,6 +71,7 @@ func Import(ctx context.Context, store *index.Store, o ImportOptions) (*ImportRe
 		return nil, fault.New("import", o.Dir, fault.Canceled, err).
 			WithHint("run it again to go on: what is imported stays")
 	}
+	failpoint.Hit(failpoint.ImportLists, store.Dir())
 	if err := im.mergeLists(lists); err != nil {
 		return nil, err
 	}
@@ -222,7 +224,9 @@ func (im *importer) archive(fn string, rec *conda.Record) (*archive, error) {
 		return a, nil
 	}
 	a.sums, err = takeFile(src, func(f *os.File) (hashing.Sums, error) {
-		return im.putter.put(a.hold, f, hashing.SHA256|hashing.MD5)
+		sums, err := im.putter.put(a.hold, f, hashing.SHA256|hashing.MD5)
+		failpoint.Hit(failpoint.ImportPut, im.store.Dir())
+		return sums, err
 	})
 	a.digest = a.sums.Blake3
 	trust := conda.TrustOpaque

@@ -15,6 +15,7 @@ import (
 	"condafs/fault"
 	"condafs/hashing"
 	"condafs/index"
+	"condafs/internal/failpoint"
 )
 
 // maxBatch is how many units one commit takes: as many as have become ready while
@@ -61,6 +62,7 @@ func (im *importer) commit(batch []*ready) error {
 	var results []outcome
 	info := index.CommitInfo{Label: "import", Command: "condafs import " + im.o.Dir, UID: im.o.UID, PID: os.Getpid()}
 	// What is ready is committed also when the caller has given up: it holds.
+	failpoint.Hit(failpoint.ImportBatch, im.store.Dir())
 	_, err := im.store.Update(context.WithoutCancel(im.ctx), info, func(tx *index.Tx) error {
 		results = results[:0]
 		for _, r := range batch {
@@ -75,6 +77,7 @@ func (im *importer) commit(batch []*ready) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.ImportCommitted, im.store.Dir())
 	im.mu.Lock()
 	defer im.mu.Unlock()
 	for i, o := range results {

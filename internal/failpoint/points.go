@@ -1,0 +1,109 @@
+package failpoint
+
+// Point is a moment in the daemon's work. Its name is for the environment and for
+// people.
+type Point string
+
+// Blobs, on their way into objects/.
+const (
+	BlobStaged    Point = "blob.staged"    // written in staging/
+	BlobCopied    Point = "blob.copied"    // copied there, since the file has other names
+	BlobReady     Point = "blob.ready"     // has its final mode and time, and not its name
+	BlobRenamed   Point = "blob.renamed"   // has its name
+	BlobDuplicate Point = "blob.duplicate" // was there already, the new one is removed
+)
+
+// Commits of the index.
+const (
+	CommitBegin   Point = "commit.begin"   // a group of updates is to be written
+	CommitSync    Point = "commit.sync"    // there is room, syncfs comes next
+	CommitSynced  Point = "commit.synced"  // the Badger transaction comes next
+	CommitTrees   Point = "commit.trees"   // trees were written by themselves
+	CommitWritten Point = "commit.written" // head has moved on disk
+	CommitShown   Point = "commit.shown"   // readers see it, who waits does not know yet
+	RedoStored    Point = "redo.stored"    // the parts of a large group are there
+	RedoDecided   Point = "redo.decided"   // and its head
+	RedoApplied   Point = "redo.applied"   // a part was applied
+	RedoLast      Point = "redo.last"      // all were, but head has not moved
+	RedoRepeat    Point = "redo.repeat"    // found by the next daemon
+)
+
+// Opening and closing a store.
+const (
+	IdentityWritten Point = "identity.written" // of a new store, under a temporary name
+	IdentityRenamed Point = "identity.renamed" // under its final name, not synced
+	OpenDirs        Point = "open.dirs"        // the directories are there, staging is empty
+	OpenDatabase    Point = "open.database"    // Badger is open
+	OpenRecovered   Point = "open.recovered"   // what it says is taken up
+	OpenMarked      Point = "open.marked"      // the store is marked as open
+	CloseDrained    Point = "close.drained"    // no update waits any more
+	CloseSynced     Point = "close.synced"     // all blobs are durable
+	CloseMarked     Point = "close.marked"     // the store is marked as closed
+)
+
+// Records that sessions and quarantine have in the index.
+const (
+	SessionRecorded   Point = "session.recorded"
+	SessionUnrecorded Point = "session.unrecorded"
+	QuarantineMoved   Point = "quarantine.moved" // the content is there, its record is not
+	QuarantineDone    Point = "quarantine.done"
+)
+
+// Garbage collection.
+const (
+	GCMarked Point = "gc.marked"
+	GCRemove Point = "gc.remove" // a blob is about to go
+	GCSwept  Point = "gc.swept"  // the blobs have gone, the trees have not
+	GCForget Point = "gc.forget" // the trees have gone
+	GCForgot Point = "gc.forgot"
+)
+
+// Files of the overlay.
+const (
+	PassthroughAsk Point = "passthrough.ask" // a failure sends contents through the daemon
+	FileMade       Point = "file.made"
+	FileWrite      Point = "file.write" // contents come, not by passthrough
+	FileClose      Point = "file.close"
+	FileClosed     Point = "file.closed" // its unit does not know yet
+	CopyMade       Point = "copy.made"   // a copy from below, in the work directory
+	CopyMoved      Point = "copy.moved"  // where it belongs
+)
+
+// Units, from their completion to the head.
+const (
+	UnitChecked     Point = "unit.checked"     // hashed, and its evidence holds
+	ManifestWritten Point = "manifest.written" // under a temporary name
+	ManifestRenamed Point = "manifest.renamed" // a crash from here on is redone
+	SealMoved       Point = "seal.moved"       // one file is in objects/
+	SealRestore     Point = "seal.restore"     // one is about to go back, after an error
+	SealGained      Point = "seal.gained"      // the view notes it as gained, the overlay has it still
+	SealPurged      Point = "seal.purged"      // the overlay has not
+	SealDone        Point = "seal.done"
+	PublishBegin    Point = "publish.begin"
+	PublishMerged   Point = "publish.merged" // within the update
+	PublishDone     Point = "publish.done"   // head has it, the session does not know yet
+	SettleDone      Point = "settle.done"    // its manifest says so
+)
+
+// The end of sessions and of the daemon, and what the next one does.
+const (
+	EndRetired     Point = "end.retired"   // the view takes no more writes
+	EndCommitted   Point = "end.committed" // the session's record is there still
+	EndUnrecorded  Point = "end.unrecorded"
+	EndBury        Point = "end.bury" // its files go next
+	EndBuried      Point = "end.buried"
+	SessionSuspend Point = "session.suspend" // the daemon stops, the session will be taken up
+	RecoverSession Point = "recover.session"
+	RecoverFile    Point = "recover.file" // one file of a manifest is in objects/
+	RecoverSealed  Point = "recover.sealed"
+	RecoverSwept   Point = "recover.swept" // files of a session without a record are gone
+	RecoverDone    Point = "recover.done"
+)
+
+// Imports.
+const (
+	ImportPut       Point = "import.put"       // an archive is in objects/
+	ImportBatch     Point = "import.batch"     // units are ready to be committed
+	ImportCommitted Point = "import.committed" // the report does not know yet
+	ImportLists     Point = "import.lists"     // the lists of addresses come last
+)
