@@ -1,21 +1,17 @@
 package integration
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
-	"text/tabwriter"
-	"time"
 )
 
-// What most tests install: 33 packages of all kinds; and what very many clients do: a third of that.
-const (
-	app   = "app03"
-	small = "lib09,pure06,old00,odd"
-)
+// What most tests install: 33 packages of all kinds.
+const app = "app03"
 
 // envs makes a directory for environments and returns a namer of prefixes in it.
 func envs(t *testing.T) func(name string, i int) string {
@@ -24,112 +20,41 @@ func envs(t *testing.T) func(name string, i int) string {
 	return func(name string, i int) string { return filepath.Join(dir, fmt.Sprintf("%s-%d", name, i)) }
 }
 
-// counts is one cell of the comparison: what a set of clients did.
-type counts struct {
-	clients, errors, silent int
-	judgement
-	took   time.Duration
-	served int64
-}
-
-func (c counts) broken() int {
-	return c.errors + c.silent + c.EnvironmentsBroken + c.EnvironmentsAbsent + c.FilesMissing + c.FilesWrong +
-		c.ArchivesCorrupt + c.ArchivesMissing + c.DirectoriesBroken + c.DirectoriesMissing
-}
-
-// count runs clients at once and looks at everything afterwards.
-func count(t *testing.T, s *server, settle func(), cache string, want string, clients ...*client) counts {
-	t.Helper()
-	before := s.stats().Bytes
-	c := counts{clients: len(clients)}
-	c.took = atOnce(t, clients...)
-	settle()
-	args := []string{"--cache", cache}
-	for _, cl := range clients {
-		if cl.prefix != "" {
-			args = append(args, "--env", cl.prefix+"="+cl.specs)
-		}
-	}
-	c.judgement = judge(t, want, args...)
-	c.served = s.stats().Bytes - before
-	for _, cl := range clients {
-		switch {
-		case cl.err != nil:
-			c.errors++
-		case slices.Contains(c.WrongEnvironments, cl.prefix):
-			c.silent++
-		}
-	}
-	return c
-}
-
-// TestManyCondaClients is the promise: on condafs as many conda clients at once as you like, cold or warm, with
-// `conda clean` beside them, and nothing ever breaks. A plain directory beside it shows what there is to break.
-func TestManyCondaClients(t *testing.T) {
-	sizes := []int{2, 8, 32}
+// TestDemonstration is the promise: on condafs as many clients of all kinds at once as you like, cold or warm, with
+// `conda clean` beside them, and nothing ever breaks. The program shows beside it what there is to break.
+func TestDemonstration(t *testing.T) {
+	n := 32
 	if testing.Short() {
-		sizes = []int{4}
+		n = 4
 	}
-	for _, n := range sizes {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			s, env := serve(t), envs(t)
-			// Many more processes than cores are tested for what they break, not for what they cost.
-			specs, extract := app, "process"
-			if n > 8 {
-				specs, extract = small, "thread"
-			}
-			clients := func(kind, pkgs string) []*client {
-				return several(n, func(i int) *client { return conda(t, s, pkgs, env(kind, i), specs, "--extract", extract) })
-			}
-			plainDir := filepath.Join(testDir(t), "pkgs")
-			plainCold := count(t, s, func() {}, plainDir, specs, clients("plain-cold", plainDir)...)
-			plainWarm := count(t, s, func() {}, plainDir, "none", append(clients("plain-warm", plainDir), condaClean(t, plainDir, "-a"))...)
-
-			m := newMount(t)
-			cold := count(t, s, m.settle, m.head(), specs, clients("cold", m.pkgs())...)
-			warm := count(t, s, m.settle, m.head(), "none", append(clients("warm", m.pkgs()), condaClean(t, m.pkgs(), "-a"))...)
-			m.mustBeIntact()
-
-			table(t, []string{"plain, cold", "condafs, cold", "plain, warm + clean", "condafs, warm + clean"}, []counts{plainCold, cold, plainWarm, warm})
-			for _, c := range []counts{cold, warm} {
-				if c.broken() > 0 || c.Leftovers > 0 {
-					t.Errorf("condafs broke something: %+v", c)
-				}
-			}
-		})
+	dir := testDir(t)
+	cmd := exec.Command("python3", "demonstration", "-n", fmt.Sprint(n), "--condafs", needBinary(t), "--size", channelSize(), "--scratch", dir, "--json")
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	t.Logf("%s%s", stderr.String(), out)
+	if err != nil {
+		t.Fatalf("the demonstration: %v", err)
 	}
-}
-
-func table(t *testing.T, names []string, columns []counts) {
-	t.Helper()
-	var text strings.Builder
-	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', tabwriter.AlignRight)
-	row := func(name string, of func(counts) any) {
-		fmt.Fprintf(w, "%s\t", name)
-		for _, c := range columns {
-			fmt.Fprintf(w, "%v\t", of(c))
-		}
-		fmt.Fprintln(w)
+	type column struct {
+		Broken, Processes int
+		Of                map[string]int
 	}
-	fmt.Fprint(w, "\t")
-	for _, n := range names {
-		fmt.Fprintf(w, "%s\t", n)
+	var r struct {
+		OK      bool
+		Columns map[string]column
 	}
-	fmt.Fprintln(w)
-	row("clients", func(c counts) any { return c.clients })
-	row("client errors", func(c counts) any { return c.errors })
-	row("silent failures", func(c counts) any { return c.silent })
-	row("environments broken or absent", func(c counts) any { return c.EnvironmentsBroken + c.EnvironmentsAbsent })
-	row("files missing or wrong", func(c counts) any { return c.FilesMissing + c.FilesWrong })
-	row("archives corrupt", func(c counts) any { return c.ArchivesCorrupt })
-	row("archives missing", func(c counts) any { return c.ArchivesMissing })
-	row("packages broken or missing", func(c counts) any { return c.DirectoriesBroken + c.DirectoriesMissing })
-	row("seconds", func(c counts) any { return fmt.Sprintf("%.1f", c.took.Seconds()) })
-	row("MB served", func(c counts) any { return fmt.Sprintf("%.1f", float64(c.served)/1e6) })
-	if err := w.Flush(); err != nil {
-		t.Error(err)
+	if err := json.Unmarshal(out, &r); err != nil {
+		t.Fatal(err)
 	}
-	t.Log("\n" + text.String())
+	// The program judges itself; that the judge finds what is broken is shown by TestJudgeFindsDamage.
+	c := r.Columns["condafs"]
+	if !r.OK || c.Broken > 0 || c.Processes != 2*n+1 || c.Of["conda"] != n || c.Of["rattler"] != n/2 || c.Of["extractor"] != n/2 {
+		t.Errorf("%+v", r)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("the demonstration left %v, %v", left, err)
+	}
 }
 
 // Explicit sessions: each client in one of its own, by `condafs run`, with and without a mount namespace.

@@ -1,8 +1,13 @@
 // Package integration tests the built condafs binary from outside: real mounts, real clients, real deaths.
 //
-// It holds tests only. Each test mounts a store of its own below its temporary directory and unmounts it again, also
+// It holds tests, and the demonstration of the problem and its cure with real clients, for people and for the tests:
+//
+//	python3 integration/demonstration -n 8
+//
+// Each test mounts a store of its own below its temporary directory and unmounts it again, also
 // when it fails. The clients are Python programs in clients/ (their README is their module docstrings):
 //
+//	prepare.py         makes the virtual environment and the channel, once
 //	channel.py         makes a channel of generated packages, and truth.json, which says what is right
 //	serve.py           serves it over HTTP, counts what it sends, and breaks off when told to
 //	conda_shaped       does to a package cache what conda does, in conda's order, with conda's races
@@ -10,8 +15,7 @@
 //	cph_client.py      extracts with conda-package-handling or conda-package-streaming
 //	check.py           judges environments and caches by their bytes; nobody's exit status is believed
 //
-// The tests make what they need by themselves: a virtual environment with the pinned requirements, the channel and a
-// binary with the race detector. Environment variables:
+// The tests make what they need by themselves, a binary with the race detector too. Environment variables:
 //
 //	CONDAFS_TEST_CACHE   where the virtual environment and the channel are kept (default: the user's cache directory)
 //	CONDAFS_TEST_BINARY  a binary to test instead of building one

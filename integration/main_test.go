@@ -2,7 +2,7 @@ package integration
 
 import (
 	"bytes"
-	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -81,102 +81,32 @@ type tools struct {
 }
 
 var python = sync.OnceValues(func() (*tools, error) {
-	cache := os.Getenv("CONDAFS_TEST_CACHE")
-	if cache == "" {
-		base, err := os.UserCacheDir()
-		if err != nil {
-			return nil, fmt.Errorf("set CONDAFS_TEST_CACHE: %w", err)
-		}
-		cache = filepath.Join(base, "condafs-test")
-	}
 	clients, err := filepath.Abs("clients")
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return nil, err
-	}
-	// Several test binaries may run at once.
-	lock, err := os.OpenFile(filepath.Join(cache, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	cmd := exec.Command("python3", filepath.Join(clients, "prepare.py"), "--size", channelSize())
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, stderr.String())
 	}
-	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return nil, err
+	var made struct{ Python, Channel string }
+	if err := json.Unmarshal(out, &made); err != nil {
+		return nil, fmt.Errorf("%s printed %q: %w", strings.Join(cmd.Args, " "), out, err)
 	}
-	t := &tools{clients: clients}
-	if t.python, err = makeVenv(cache, filepath.Join(clients, "requirements.txt")); err != nil {
-		return nil, err
-	}
-	t.channel, err = makeChannel(t.python, cache, filepath.Join(clients, "channel.py"))
-	return t, err
+	return &tools{made.Python, clients, made.Channel}, nil
 })
 
-// makeVenv makes the virtual environment unless one for these very requirements is there.
-func makeVenv(cache, requirements string) (string, error) {
-	dir, err := keyed(cache, "venv", requirements)
-	if err != nil {
-		return "", err
+func channelSize() string {
+	if size := os.Getenv("CONDAFS_TEST_CHANNEL"); size != "" {
+		return size
 	}
-	python := filepath.Join(dir, "bin", "python")
-	err = once(dir, func() error {
-		if err := command("python3", "-m", "venv", dir); err != nil {
-			return err
-		}
-		return command(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements)
-	})
-	return python, err
-}
-
-func makeChannel(python, cache, program string) (string, error) {
-	size := os.Getenv("CONDAFS_TEST_CHANNEL")
-	if size == "" {
-		size = "quick"
-		if testing.Short() {
-			size = "tiny"
-		}
+	if testing.Short() {
+		return "tiny"
 	}
-	dir, err := keyed(cache, "channel-"+size, program)
-	if err != nil {
-		return "", err
-	}
-	return dir, once(dir, func() error { return command(python, program, dir, "--size", size) })
-}
-
-// keyed names a directory after the contents of the file that it is made from.
-func keyed(cache, name, source string) (string, error) {
-	b, err := os.ReadFile(source)
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(b)
-	return filepath.Join(cache, fmt.Sprintf("%s-%x", name, sum[:6])), nil
-}
-
-// once makes dir, unless that has succeeded before. What failed half-way is made anew.
-func once(dir string, make func() error) error {
-	done := dir + ".done"
-	if _, err := os.Stat(done); err == nil {
-		return nil
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return err
-	}
-	if err := make(); err != nil {
-		return err
-	}
-	return os.WriteFile(done, nil, 0o644)
-}
-
-func command(name string, args ...string) error {
-	cmd := exec.Command(name, args...)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, out.String())
-	}
-	return nil
+	return "quick"
 }
 
 func needTools(t *testing.T) *tools {

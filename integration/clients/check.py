@@ -78,8 +78,11 @@ def replace(data, old, new, mode):
 
 
 def sha256_file(path):
+    digest = hashlib.sha256()
     with open(path, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+        while data := f.read(1 << 18):
+            digest.update(data)
+    return digest.hexdigest()
 
 
 class Report:

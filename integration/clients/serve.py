@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import email.utils
 import json
 import os
@@ -181,6 +182,20 @@ class Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
+@contextlib.contextmanager
+def serving(root, port=0):
+    """Serves a channel from this process, with its url and state, until the end of the block."""
+    state = State(root)
+    server = Server(("127.0.0.1", port), type("BoundHandler", (Handler,), {"state": state}))
+    server.url, server.state = f"http://127.0.0.1:{server.server_address[1]}", state
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ap.add_argument("root")
@@ -189,12 +204,10 @@ def main():
     ap.add_argument("--bps", type=int, default=0)
     ap.add_argument("--ms", type=float, default=0)
     args = ap.parse_args()
-    state = State(args.root)
-    state.drop, state.bytes_per_second, state.latency = args.drop, args.bps, args.ms / 1000
-    server = Server(("127.0.0.1", args.port), type("BoundHandler", (Handler,), {"state": state}))
-    print(json.dumps({"url": f"http://127.0.0.1:{server.server_address[1]}", "pid": os.getpid()}), flush=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    sys.stdin.read()
+    with serving(args.root, args.port) as server:
+        server.state.drop, server.state.bytes_per_second, server.state.latency = args.drop, args.bps, args.ms / 1000
+        print(json.dumps({"url": server.url, "pid": os.getpid()}), flush=True)
+        sys.stdin.read()
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ class LinkFile:
             make_writable(self.rewritten)
             rewrite_prefix(self.rewritten, self.prefix, self.placeholder, self.entry.get("file_mode", "text"))
             with open(self.rewritten, "rb") as f:
-                self.entry["sha256_in_prefix"] = hashlib.file_digest(f, "sha256").hexdigest()
+                self.entry["sha256_in_prefix"] = hashlib.sha256(f.read()).hexdigest()
         return error
 
     def execute(self):
