@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"condafs/beneath"
 	"condafs/internal/failpoint"
 )
 
@@ -216,7 +217,7 @@ func (v *View) makeNode(dir *Node, name string, f func(dirfd int, name string, c
 	err := v.make(dir, name, func(dirfd int, name string) error {
 		err := f(dirfd, name, &c)
 		if err != nil && err != unix.EEXIST {
-			_ = removeAll(dirfd, name) // the error is told already
+			_ = beneath.RemoveAll(dirfd, name) // the error is told already
 		}
 		return err
 	})

@@ -1,12 +1,14 @@
 package cow
 
 import (
+	"errors"
 	"os"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"condafs/beneath"
 	"condafs/fault"
 	"condafs/index"
 )
@@ -120,17 +122,12 @@ func (v *View) openByPath(path string) (*os.File, error) {
 	if v.closed {
 		return nil, unix.ESTALE
 	}
-	fd, err := openBeneath(v.rootfd, path, unix.O_RDONLY|unix.O_NONBLOCK)
-	if err != nil {
-		return nil, fault.New("open", path, fault.Other, err)
-	}
-	f := os.NewFile(uintptr(fd), path)
-	var st unix.Stat_t
-	if err = unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+	f, err := beneath.OpenFile(v.rootfd, path)
+	if errors.Is(err, beneath.ErrNotRegular) {
 		err = unix.ESTALE // replaced by something else
 	}
 	if err != nil {
-		return nil, fault.New("open", path, fault.Other, closeAfter(f, err))
+		return nil, fault.New("open", path, fault.Other, err)
 	}
 	return f, nil
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"strconv"
-	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -132,56 +131,6 @@ func parseDirents(b []byte, list []dirEntry) []dirEntry {
 		b = b[size:]
 	}
 	return list
-}
-
-// removeAll removes a native name with everything below it. What is gone
-// already is no error.
-func removeAll(dirfd int, name string) error {
-	err := unix.Unlinkat(dirfd, name, 0)
-	if err == nil || err == unix.ENOENT {
-		return nil
-	}
-	if err != unix.EISDIR && err != unix.EPERM {
-		return err
-	}
-	if err := unix.Unlinkat(dirfd, name, unix.AT_REMOVEDIR); err == nil || err == unix.ENOENT {
-		return nil
-	} else if err != unix.ENOTEMPTY && err != unix.EEXIST {
-		return err
-	}
-	fd, err := openat(dirfd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	list, err := readNames(fd)
-	if err != nil {
-		return err
-	}
-	for _, e := range list {
-		if err := removeAll(fd, e.name); err != nil {
-			return err
-		}
-	}
-	return unix.Unlinkat(dirfd, name, unix.AT_REMOVEDIR)
-}
-
-// openBeneath opens a path below a directory, however long it is, and follows no link.
-func openBeneath(dirfd int, path string, flags uint64) (int, error) {
-	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}
-	if len(path) < unix.PathMax {
-		return unix.Openat2(dirfd, path, &how)
-	}
-	cut := strings.LastIndexByte(path[:unix.PathMax-1], '/')
-	if cut <= 0 {
-		return -1, unix.ENAMETOOLONG
-	}
-	fd, err := openBeneath(dirfd, path[:cut], unix.O_PATH|unix.O_DIRECTORY)
-	if err != nil {
-		return -1, err
-	}
-	defer unix.Close(fd) //nolint:errcheck // of O_PATH, it has nothing to tell
-	return openBeneath(fd, path[cut+1:], flags)
 }
 
 // procPath names a native file to the calls that take paths only.

@@ -8,25 +8,35 @@ import (
 	"path"
 	"path/filepath"
 
+	"condafs/beneath"
 	"condafs/fault"
 	"condafs/hashing"
 	"condafs/index"
 	"condafs/internal/failpoint"
+
+	"golang.org/x/sys/unix"
 )
 
 // quarantine moves what the overlay holds at a path into quarantine, with why.
 // The session has ended: its view takes no writes any more.
 func (s *Session) quarantine(p, why string) error {
-	native := filepath.Join(s.upper(), filepath.FromSlash(p))
-	if _, err := os.Lstat(native); errors.Is(err, fs.ErrNotExist) {
+	dirfd, name, err := beneath.Parent(s.view.rootfd, p)
+	var st unix.Stat_t
+	if err == nil {
+		defer unix.Close(dirfd) //nolint:errcheck // of O_PATH, it has nothing to tell
+		err = fstatat(dirfd, name, &st)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil // nothing of it is the session's
 	}
-	bytes := bytesBelow(native)
-	return s.putAside(p, why, bytes, func(to string) (undo func() error, err error) {
-		if err := os.Rename(native, to); err != nil {
+	if err != nil {
+		return fault.New("put into quarantine", p, fault.Other, err)
+	}
+	return s.putAside(p, why, s.overlaySize(p), func(to string) (undo func() error, err error) {
+		if err := unix.Renameat(dirfd, name, unix.AT_FDCWD, to); err != nil {
 			return nil, err
 		}
-		return func() error { return os.Rename(to, native) }, nil
+		return func() error { return unix.Renameat(unix.AT_FDCWD, to, dirfd, name) }, nil
 	})
 }
 
@@ -34,7 +44,7 @@ func (s *Session) quarantine(p, why string) error {
 // store, where nobody may write to it.
 func (s *Session) quarantineItem(it *item, why string) error {
 	return s.putAside(it.path, why, it.public.entry.Size, func(to string) (undo func() error, err error) {
-		undo = func() error { return removeTree(to) }
+		undo = func() error { return beneath.RemoveTree(to) }
 		if err := s.export(it.public, to); err != nil {
 			return nil, errors.Join(err, undo())
 		}
@@ -50,7 +60,7 @@ func (s *Session) putAside(p, why string, bytes int64, fill func(to string) (und
 	dir := s.e.store.QuarantineDir(id)
 	to := filepath.Join(dir, filepath.FromSlash(p))
 	fail := func(err error) error {
-		return errors.Join(fault.New("put into quarantine", p, fault.Other, err), removeTree(dir))
+		return errors.Join(fault.New("put into quarantine", p, fault.Other, err), beneath.RemoveTree(dir))
 	}
 	if err := os.MkdirAll(path.Dir(to), 0o700); err != nil {
 		return fail(err)

@@ -7,10 +7,13 @@ import (
 	"os"
 	"path/filepath"
 
+	"condafs/beneath"
 	"condafs/fault"
 	"condafs/hashing"
 	"condafs/index"
 	"condafs/internal/failpoint"
+
+	"golang.org/x/sys/unix"
 )
 
 // recover takes up the sessions of an earlier daemon, and removes what is left
@@ -34,7 +37,7 @@ func (e *Engine) recover() error {
 	}
 	for _, d := range dirs {
 		if !known[d.Name()] {
-			if err := removeTree(e.store.SessionDir(d.Name())); err != nil {
+			if err := beneath.RemoveTree(e.store.SessionDir(d.Name())); err != nil {
 				return fault.New("recover sessions", d.Name(), fault.Other, err)
 			}
 			failpoint.Hit(failpoint.RecoverSwept, e.store.Dir())
@@ -167,14 +170,13 @@ func (s *Session) redo(sealed []*sealing) {
 // redoItem does the rest of what seal had begun. Doing it again changes nothing.
 func (s *Session) redoItem(r *sealing) error {
 	path := r.item.path
-	native := filepath.Join(s.upper(), filepath.FromSlash(path))
 	for _, f := range r.overlay {
-		if err := s.redoFile(filepath.Join(native, filepath.FromSlash(string(f.Rel))), f.Digest); err != nil {
+		if err := s.redoFile(join(path, string(f.Rel)), f.Digest); err != nil {
 			return err
 		}
 		failpoint.Hit(failpoint.RecoverFile, s.e.store.Dir())
 	}
-	err := s.view.Seal(path, s.view.Generation(path), r.shown.entry, r.shown.tree, func(string, string) error {
+	err := s.view.Seal(path, s.view.Generation(path), r.shown.entry, r.shown.tree, func(string, int, string) error {
 		return nil // they have moved
 	})
 	failpoint.Hit(failpoint.RecoverSealed, s.e.store.Dir())
@@ -182,9 +184,16 @@ func (s *Session) redoItem(r *sealing) error {
 }
 
 // redoFile makes sure that a blob is in the store, whole. It is there if the
-// file was moved, though a machine that died may not have written all of it.
-func (s *Session) redoFile(native string, d hashing.Digest) error {
-	f, err := os.Open(native)
+// file was moved, though a machine that died may not have written all of it. The
+// client has had the overlay since the manifest was written: what was a file may be
+// a link now.
+func (s *Session) redoFile(path string, d hashing.Digest) error {
+	dirfd, name, err := beneath.Parent(s.view.rootfd, path)
+	var f *os.File
+	if err == nil {
+		defer unix.Close(dirfd) //nolint:errcheck // of O_PATH, it has nothing to tell
+		f, err = beneath.OpenFile(dirfd, name)
+	}
 	inOverlay := err == nil
 	if errors.Is(err, fs.ErrNotExist) {
 		f, err = s.e.store.OpenBlob(d)
@@ -197,10 +206,10 @@ func (s *Session) redoFile(native string, d hashing.Digest) error {
 		return err
 	}
 	if sums.Blake3 != d {
-		return fault.New("recover", native, fault.Corrupt, errors.New("its content is not what was checked"))
+		return fault.New("recover", path, fault.Corrupt, errors.New("its content is not what was checked"))
 	}
 	if !inOverlay {
 		return nil
 	}
-	return s.adopt(native, d)
+	return s.adopt(dirfd, name, d)
 }

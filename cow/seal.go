@@ -8,11 +8,14 @@ import (
 	"slices"
 	"time"
 
+	"condafs/beneath"
 	"condafs/conda"
 	"condafs/fault"
 	"condafs/hashing"
 	"condafs/index"
 	"condafs/internal/failpoint"
+
+	"golang.org/x/sys/unix"
 )
 
 // item is one path that has passed its checks. Its content is in the store's
@@ -83,7 +86,7 @@ func (s *Session) unsealed(it *item, m *mover, err error) error {
 		// It was sealed by half, and its client has touched it since. So it is a
 		// matter of the overlay again.
 		for rel := range m.p.overlay {
-			m.moved = append(m.moved, movedFile{rel, filepath.Join(s.upper(), filepath.FromSlash(m.p.path), filepath.FromSlash(rel))})
+			m.moved = append(m.moved, rel)
 		}
 		before = false
 		m.restore()
@@ -102,22 +105,20 @@ func (s *Session) unsealed(it *item, m *mover, err error) error {
 type mover struct {
 	s     *Session
 	p     *part
-	moved []movedFile
+	moved []string // by their paths below the part's
 }
-
-type movedFile struct{ rel, native string }
 
 // move takes one file, under the view's lock. When that fails, as on a full
 // disk, what was moved before goes back, so that clients find it unchanged.
-func (m *mover) move(rel, native string) error {
+func (m *mover) move(rel string, dirfd int, name string) error {
 	d, ok := m.p.overlay[rel]
 	if !ok {
 		m.restore()
 		return fault.New("seal", m.p.path+"/"+rel, fault.Busy, errors.New("it was not there when the unit was checked"))
 	}
-	err := m.s.adopt(native, d)
+	err := m.s.adopt(dirfd, name, d)
 	if err == nil {
-		m.moved = append(m.moved, movedFile{rel, native})
+		m.moved = append(m.moved, rel)
 		err = failpoint.Err(failpoint.SealMoved, m.s.e.store.Dir())
 	}
 	if err != nil {
@@ -128,48 +129,55 @@ func (m *mover) move(rel, native string) error {
 
 // restore brings files back from the store; moved keeps what it cannot.
 func (m *mover) restore() {
-	m.moved = slices.DeleteFunc(m.moved, func(f movedFile) bool {
+	m.moved = slices.DeleteFunc(m.moved, func(rel string) bool {
 		err := failpoint.Err(failpoint.SealRestore, m.s.e.store.Dir())
 		if err == nil {
-			err = m.bringBack(f)
+			err = m.bringBack(rel)
 		}
 		if err != nil {
-			m.s.e.log.Warn("a file that was being sealed cannot be used until there is room", "session", m.s.id, "path", m.p.path+"/"+f.rel, "error", err)
+			m.s.e.log.Warn("a file that was being sealed cannot be used until there is room", "session", m.s.id, "path", m.p.path+"/"+rel, "error", err)
 		}
 		return err == nil
 	})
 }
 
-func (m *mover) bringBack(f movedFile) error {
-	if _, err := os.Lstat(f.native); err == nil {
+func (m *mover) bringBack(rel string) error {
+	// The client may be at work there, so no link of its is followed.
+	dirfd, name, err := beneath.Parent(m.s.view.rootfd, join(m.p.path, rel))
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dirfd) //nolint:errcheck // of O_PATH, it has nothing to tell
+	var st unix.Stat_t
+	if fstatat(dirfd, name, &st) == nil {
 		return nil
 	}
 	mode, mtime := m.p.shown.entry.Mode, m.p.shown.entry.Mtime
 	if t := m.p.shown.tree; t != nil {
-		i, ok := t.Find(f.rel)
+		i, ok := t.Find(rel)
 		if !ok {
-			return fault.New("restore", f.rel, fault.NotFound, nil)
+			return fault.New("restore", rel, fault.NotFound, nil)
 		}
 		mode, mtime = t.At(i).Mode, t.At(i).Mtime
 	}
 	// Beside the overlay first: half a file would pass for the whole one.
 	tmp := filepath.Join(m.s.e.store.StagingDir(), newID())
-	err := m.s.exportOne(index.KindFile, m.p.overlay[f.rel], "", mode, tmp)
+	err = m.s.exportOne(index.KindFile, m.p.overlay[rel], "", mode, tmp)
 	if err == nil {
 		err = errors.Join(os.Chmod(tmp, fs.FileMode(mode&0o777)), os.Chtimes(tmp, time.Time{}, time.Unix(0, mtime)))
 	}
 	if err == nil {
-		err = os.Rename(tmp, f.native)
+		err = unix.Renameat(unix.AT_FDCWD, tmp, dirfd, name)
 	}
 	if err != nil {
-		return errors.Join(err, removeTree(tmp))
+		return errors.Join(err, beneath.RemoveTree(tmp))
 	}
 	return nil
 }
 
 // adopt moves one file. An earlier try may have moved it already.
-func (s *Session) adopt(native string, d hashing.Digest) error {
-	_, err := s.e.store.AdoptFile(s.hold, native, d)
+func (s *Session) adopt(dirfd int, name string, d hashing.Digest) error {
+	_, err := s.e.store.AdoptFile(s.hold, dirfd, name, d)
 	if errors.Is(err, fs.ErrNotExist) && s.e.store.HasBlob(d) {
 		return nil
 	}

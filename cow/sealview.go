@@ -17,11 +17,11 @@ import (
 //
 // It fails with fault.Busy if the generation isn't gen any more or a writer is
 // there. Under the view's lock it then calls move for each regular file of the
-// overlay, with its path relative to the sealed one ("" for that itself) and its
-// native path, which move may take away. If move fails, the view stays as it is,
+// overlay, with its path relative to the sealed one ("" for that itself), and where
+// it is: a name in a native directory, from which move may take it away. If move fails, the view stays as it is,
 // but for the files that have gone. Another Seal mends it, whose move gets the
 // files that are left and perhaps those that have gone.
-func (v *View) Seal(path string, gen uint64, entry index.Entry, tree *index.Tree, move func(rel, upperPath string) error) error {
+func (v *View) Seal(path string, gen uint64, entry index.Entry, tree *index.Tree, move moveFunc) error {
 	defer v.queue.flush()
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -40,6 +40,9 @@ func (v *View) Seal(path string, gen uint64, entry index.Entry, tree *index.Tree
 	return nil
 }
 
+// moveFunc takes a file away; see Seal.
+type moveFunc func(rel string, dirfd int, name string) error
+
 func (v *View) sealable(path string, gen uint64) error {
 	switch {
 	case v.closed || v.upperDir == "":
@@ -52,7 +55,7 @@ func (v *View) sealable(path string, gen uint64) error {
 	return nil
 }
 
-func (v *View) seal(dir *Node, name, path string, entry *index.Entry, tree *index.Tree, move func(rel, upperPath string) error) error {
+func (v *View) seal(dir *Node, name, path string, entry *index.Entry, tree *index.Tree, move moveFunc) error {
 	n := dir.children[name] // nil: nobody knows it
 	if dir.upper && dir.names == nil {
 		if err := v.loadNames(dir); err != nil {
@@ -64,7 +67,7 @@ func (v *View) seal(dir *Node, name, path string, entry *index.Entry, tree *inde
 		return unix.ENOENT
 	}
 	if there {
-		if err := v.moveFiles(dir, name, u, "", path, move); err != nil {
+		if err := v.moveFiles(dir, name, u, "", move); err != nil {
 			return err
 		}
 	}
@@ -89,21 +92,17 @@ func (v *View) seal(dir *Node, name, path string, entry *index.Entry, tree *inde
 }
 
 // moveFiles calls move for the regular files of the overlay at a name and below.
-func (v *View) moveFiles(dir *Node, name string, u upperName, rel, path string, move func(rel, upperPath string) error) error {
+func (v *View) moveFiles(dir *Node, name string, u upperName, rel string, move moveFunc) error {
 	switch {
 	case u.whiteout:
 		return nil
 	case u.typ == unix.S_IFREG:
-		native := v.upperDir + "/" + path
-		if len(native) < unix.PathMax {
-			return move(rel, native)
-		}
 		d, err := v.dir(dir)
 		if err != nil {
 			return err
 		}
 		defer d.release()
-		return move(rel, procPath(d.fd, name))
+		return move(rel, d.fd, name)
 	case u.typ != unix.S_IFDIR:
 		return nil
 	}
@@ -122,7 +121,7 @@ func (v *View) moveFiles(dir *Node, name string, u upperName, rel, path string, 
 		}
 	}
 	for c, u := range n.names {
-		if err := v.moveFiles(n, c, u, join(rel, c), join(path, c), move); err != nil {
+		if err := v.moveFiles(n, c, u, join(rel, c), move); err != nil {
 			return err
 		}
 	}

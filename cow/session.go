@@ -5,10 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"encoding/json"
-	"errors"
-	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -16,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"condafs/beneath"
 	"condafs/fault"
 	"condafs/hashing"
 	"condafs/index"
@@ -302,26 +300,10 @@ func (s *Session) unrecord() error {
 
 // removeFiles deletes all that the session has on disk.
 func (s *Session) removeFiles() error {
-	if err := removeTree(s.dir()); err != nil {
+	if err := beneath.RemoveTree(s.dir()); err != nil {
 		return fault.New("remove overlay of session", s.id, fault.Other, err)
 	}
 	return nil
-}
-
-// removeTree is os.RemoveAll for trees in which a client may have taken itself
-// the right to write into directories.
-func removeTree(dir string) error {
-	err := os.RemoveAll(dir)
-	if !errors.Is(err, fs.ErrPermission) {
-		return err
-	}
-	walkErr := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.IsDir() {
-			return err
-		}
-		return os.Chmod(path, 0o700)
-	})
-	return errors.Join(walkErr, os.RemoveAll(dir))
 }
 
 // Sessions lists the sessions that have not ended, oldest first.
@@ -351,24 +333,15 @@ func (s *Session) info() (SessionInfo, bool) {
 	}
 	slices.Sort(i.Members)
 	i.Dirty = s.dirty()
-	i.OverlayBytes = bytesBelow(s.upper())
+	i.OverlayBytes = s.overlaySize("")
 	return i, true
 }
 
-// bytesBelow sums up the sizes of the files below dir. Files come and go while
-// it looks, so it is about right and never fails.
-func bytesBelow(dir string) int64 {
-	var sum int64
-	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return nil
-		}
-		if info, err := d.Info(); err == nil {
-			sum += info.Size()
-		}
-		return nil
-	})
-	return sum
+// overlaySize sums up what the overlay holds at a path. Files come and go while it
+// looks, so it is about right and never fails.
+func (s *Session) overlaySize(path string) int64 {
+	u, _ := s.view.measure(path)
+	return u.Bytes
 }
 
 func sortedSessions(m map[string]*Session) []*Session {

@@ -61,6 +61,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"condafs/beneath"
 	"condafs/fault"
 	"condafs/index"
 )
@@ -139,7 +140,7 @@ func openView(src source, upperDir string, spaces []string, uid, gid uint32, eve
 func (v *View) openUpper() error {
 	beside := filepath.Dir(v.upperDir)
 	work := filepath.Join(beside, "work")
-	if err := os.RemoveAll(work); err != nil {
+	if err := beneath.RemoveTree(work); err != nil {
 		return err
 	}
 	var err error
@@ -202,6 +203,31 @@ func (v *View) Statfs() (unix.Statfs_t, error) {
 	return st, err
 }
 
+// measure tells what the overlay has at a path.
+func (v *View) measure(path string) (beneath.Usage, error) {
+	v.mu.RLock()
+	if v.closed || v.rootfd < 0 {
+		v.mu.RUnlock()
+		return beneath.Usage{}, unix.ESTALE
+	}
+	// A descriptor of its own: the view may be closed meanwhile.
+	fd, err := beneath.Open(v.rootfd, ".", unix.O_PATH|unix.O_DIRECTORY)
+	v.mu.RUnlock()
+	if err != nil {
+		return beneath.Usage{}, err
+	}
+	defer unix.Close(fd) //nolint:errcheck // of O_PATH, it has nothing to tell
+	if path == "" {
+		return beneath.Measure(fd, ".")
+	}
+	dir, name, err := beneath.Parent(fd, path)
+	if err != nil {
+		return beneath.Usage{}, err
+	}
+	defer unix.Close(dir) //nolint:errcheck
+	return beneath.Measure(dir, name)
+}
+
 // Retire makes the view refuse every further change with EROFS, and writes to
 // open files with ESTALE: it has been committed, and nothing more will be.
 func (v *View) Retire() { v.retired.Store(true) }
@@ -252,7 +278,7 @@ func (v *View) workName() string { return "#" + strconv.FormatUint(v.tmp.Add(1),
 
 // discard removes something from the work directory. What can't be removed now
 // is removed when the overlay goes.
-func (v *View) discard(name string) { _ = removeAll(v.workfd, name) }
+func (v *View) discard(name string) { _ = beneath.RemoveAll(v.workfd, name) }
 
 // walk returns the node at a path. The caller tidies it. v.mu is held for writing.
 func (v *View) walk(path string) (*Node, error) {

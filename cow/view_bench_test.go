@@ -100,7 +100,7 @@ func BenchmarkHarvestAndSeal(b *testing.B) {
 		entry, tree, err := r.entryOf(h)
 		check(b, err)
 		b.StartTimer()
-		check(b, r.v.Seal("pkgs/c-1-0", h.Gen, entry, tree, func(string, string) error { return nil }))
+		check(b, r.v.Seal("pkgs/c-1-0", h.Gen, entry, tree, func(string, int, string) error { return nil }))
 	}
 }
 

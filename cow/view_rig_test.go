@@ -403,13 +403,13 @@ func (r *rig) seal(path string) error {
 	if err != nil {
 		return err
 	}
-	return r.v.Seal(path, h.Gen, entry, tree, func(rel, native string) error {
-		data, err := os.ReadFile(native)
+	return r.v.Seal(path, h.Gen, entry, tree, func(_ string, dirfd int, name string) error {
+		data, err := os.ReadFile(procPath(dirfd, name))
 		if err != nil {
 			return err
 		}
 		r.src.blob(r.t, data)
-		return os.Remove(native)
+		return unix.Unlinkat(dirfd, name, 0)
 	})
 }
 

@@ -704,7 +704,7 @@ func TestSealIsRefused(t *testing.T) {
 	check(t, err)
 	entry, _, err := r.entryOf(h)
 	check(t, err)
-	move := func(string, string) error { t.Error("moved"); return nil }
+	move := func(string, int, string) error { t.Error("moved"); return nil }
 	check(t, r.setattr("pkgs/c-1-0.conda", SetAttr{Valid: SetMode, Mode: 0o600}))
 	if err := r.v.Seal("pkgs/c-1-0.conda", h.Gen, entry, nil, move); !fault.Is(err, fault.Busy) {
 		t.Errorf("changed since: %v", err)
@@ -732,17 +732,17 @@ func TestSealCanBeRepeated(t *testing.T) {
 	entry, tree, err := r.entryOf(h)
 	check(t, err)
 	moves := 0
-	err = r.v.Seal("pkgs/c-1-0", h.Gen, entry, tree, func(rel, native string) error {
+	err = r.v.Seal("pkgs/c-1-0", h.Gen, entry, tree, func(_ string, dirfd int, name string) error {
 		if moves++; moves == 2 {
 			return unix.ENOSPC
 		}
-		return os.Remove(native)
+		return unix.Unlinkat(dirfd, name, 0)
 	})
 	want(t, "a full disk", err, unix.ENOSPC)
 	seen := map[string]bool{}
-	check(t, r.v.Seal("pkgs/c-1-0", h.Gen, entry, tree, func(rel, native string) error {
+	check(t, r.v.Seal("pkgs/c-1-0", h.Gen, entry, tree, func(rel string, dirfd int, name string) error {
 		seen[rel] = true
-		if err := os.Remove(native); !os.IsNotExist(err) {
+		if err := unix.Unlinkat(dirfd, name, 0); err != unix.ENOENT {
 			return err
 		}
 		return nil

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"condafs/hashing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Store sizes of the benchmarks, in packages: go test -bench . ./index -args -sizes 100,1000
@@ -132,7 +134,7 @@ func commitBenchFiles(b *testing.B, s *Store, i int, paths []string, digests []h
 	defer h.Release()
 	tb := NewTreeBuilder(TreeEntry{Mode: 0o755})
 	for f, path := range paths {
-		if _, err := s.AdoptFile(h, path, digests[f]); err != nil {
+		if _, err := s.AdoptFile(h, unix.AT_FDCWD, path, digests[f]); err != nil {
 			return err
 		}
 		if err := tb.Add(benchName(i, f), TreeEntry{Kind: KindFile, Mode: 0o644, Size: benchBytes, Digest: digests[f]}); err != nil {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"condafs/beneath"
 	"condafs/fault"
 	"condafs/hashing"
 	"condafs/internal/failpoint"
@@ -41,9 +42,10 @@ func (s *Store) HasBlob(d hashing.Digest) bool {
 
 // OpenBlob opens a blob for reading. One that is not there is fault.Corrupt.
 func (s *Store) OpenBlob(d hashing.Digest) (*os.File, error) {
-	f, err := os.Open(s.blobPath(d))
+	name := blobName(d)
+	fd, err := beneath.Open(int(s.root.Fd()), name, unix.O_RDONLY)
 	if err == nil {
-		return f, nil
+		return os.NewFile(uintptr(fd), filepath.Join(s.dir, name)), nil
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.New("open blob", d.String(), fault.Corrupt, errors.New("it is missing from the store")).WithHint(hintVerify)
@@ -82,34 +84,53 @@ func wrongSize(d hashing.Digest, is, should int64) error {
 // renamed into objects/, or removed if the blob is there already (moved == false). A
 // file that has other names is copied, because it can be written under those.
 //
+// The file is called name in the directory dirfd, as for openat(2). Links are not
+// followed, and what is no regular file is left alone: clients can make such things
+// where a file was.
+//
 // The blob is held by h. It is durable after the next Update that refers to it.
-func (s *Store) AdoptFile(h *Hold, path string, d hashing.Digest) (moved bool, err error) {
+func (s *Store) AdoptFile(h *Hold, dirfd int, name string, d hashing.Digest) (moved bool, err error) {
 	h.Blob(d)
-	var st unix.Stat_t
-	if err := unix.Lstat(path, &st); err != nil {
-		return false, adoptError(path, err)
+	f, err := openRegular(dirfd, name)
+	if err != nil {
+		return false, adoptError(name, err)
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return false, fault.New("adopt", path, fault.Usage, errors.New("it is no regular file"))
+	defer f.Close() // only read
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return false, adoptError(name, err)
 	}
 	if st.Nlink == 1 {
-		return s.install(path, &st, d)
+		return s.install(dirfd, name, f, &st, d)
 	}
-	copied, err := s.copyToStaging(path)
+	copied, err := s.copyToStaging(f)
 	if err != nil {
-		return false, adoptError(path, err)
+		return false, adoptError(name, err)
 	}
 	failpoint.Hit(failpoint.BlobCopied, s.dir)
-	if err := unix.Lstat(copied, &st); err != nil {
-		return false, adoptError(path, err)
-	}
-	if moved, err = s.install(copied, &st, d); err != nil {
+	if moved, err = s.AdoptFile(h, unix.AT_FDCWD, copied, d); err != nil {
 		return false, errors.Join(err, os.Remove(copied))
 	}
-	if err := os.Remove(path); err != nil {
-		return false, adoptError(path, err)
+	if err := unix.Unlinkat(dirfd, name, 0); err != nil {
+		return false, adoptError(name, err)
 	}
 	return moved, nil
+}
+
+// openRegular opens a regular file, and nothing that would block or lead elsewhere.
+func openRegular(dirfd int, name string) (*os.File, error) {
+	fd, err := unix.Openat(dirfd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+		err = fault.New("", "", fault.Usage, errors.New("it is no regular file"))
+	}
+	if err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 func adoptError(path string, err error) error {
@@ -120,12 +141,7 @@ func adoptError(path string, err error) error {
 	return e
 }
 
-func (s *Store) copyToStaging(path string) (name string, err error) {
-	src, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer src.Close() // only read
+func (s *Store) copyToStaging(src *os.File) (name string, err error) {
 	dst, err := os.CreateTemp(s.StagingDir(), "copy-*")
 	if err != nil {
 		return "", err
@@ -143,30 +159,31 @@ func (s *Store) copyToStaging(path string) (name string, err error) {
 
 // install gives a file its final mode, owner and time, so that it never appears in
 // objects/ with others, and its final name.
-func (s *Store) install(path string, st *unix.Stat_t, d hashing.Digest) (moved bool, err error) {
+func (s *Store) install(dirfd int, name string, f *os.File, st *unix.Stat_t, d hashing.Digest) (moved bool, err error) {
 	// Chown first: it may clear mode bits.
 	if uid, gid := os.Geteuid(), os.Getegid(); int(st.Uid) != uid || int(st.Gid) != gid {
-		if err := os.Lchown(path, uid, gid); err != nil {
-			return false, adoptError(path, err)
+		if err := f.Chown(uid, gid); err != nil {
+			return false, adoptError(name, err)
 		}
 	}
-	if err := os.Chmod(path, blobMode); err != nil {
-		return false, adoptError(path, err)
+	if err := f.Chmod(blobMode); err != nil {
+		return false, adoptError(name, err)
 	}
-	if err := os.Chtimes(path, blobTime, blobTime); err != nil {
-		return false, adoptError(path, err)
+	t := unix.NsecToTimespec(blobTime.UnixNano())
+	if err := unix.UtimesNanoAt(dirfd, name, []unix.Timespec{t, t}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return false, adoptError(name, err)
 	}
 	dst := s.blobPath(d)
 	failpoint.Hit(failpoint.BlobReady, s.dir)
-	err = renameNew(path, dst)
+	err = renameNew(dirfd, name, dst)
 	if errors.Is(err, fs.ErrNotExist) { // somebody removed the directory
 		if err = os.Mkdir(filepath.Dir(dst), 0o700); err == nil || errors.Is(err, fs.ErrExist) {
-			err = renameNew(path, dst)
+			err = renameNew(dirfd, name, dst)
 		}
 	}
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		moved, err = s.meetExisting(path, dst, st.Size, d)
+		moved, err = s.meetExisting(dirfd, name, dst, st.Size, d)
 	case err == nil:
 		moved = true
 		failpoint.Hit(failpoint.BlobRenamed, s.dir)
@@ -174,28 +191,28 @@ func (s *Store) install(path string, st *unix.Stat_t, d hashing.Digest) (moved b
 		s.bytes.Add(st.Size)
 	}
 	if err != nil {
-		return false, adoptError(path, err)
+		return false, adoptError(name, err)
 	}
 	s.held.blob(d).seen(d, st.Size)
 	return moved, nil
 }
 
 // renameNew renames and fails as fs.ErrExist if the name is taken.
-func renameNew(from, to string) error {
-	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+func renameNew(dirfd int, from, to string) error {
+	err := unix.Renameat2(dirfd, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
 	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
 		return err
 	}
 	// A file system without RENAME_NOREPLACE.
-	if err := os.Link(from, to); err != nil {
+	if err := unix.Linkat(dirfd, from, unix.AT_FDCWD, to, 0); err != nil {
 		return err
 	}
-	return os.Remove(from)
+	return unix.Unlinkat(dirfd, from, 0)
 }
 
 // meetExisting drops a duplicate of a blob, or puts it in the place of one that turns
 // out to be damaged.
-func (s *Store) meetExisting(path, dst string, size int64, d hashing.Digest) (moved bool, err error) {
+func (s *Store) meetExisting(dirfd int, name, dst string, size int64, d hashing.Digest) (moved bool, err error) {
 	fi, err := os.Lstat(dst)
 	if err != nil {
 		return false, err
@@ -207,12 +224,12 @@ func (s *Store) meetExisting(path, dst string, size int64, d hashing.Digest) (mo
 		}
 	}
 	if good {
-		err := os.Remove(path)
+		err := unix.Unlinkat(dirfd, name, 0)
 		failpoint.Hit(failpoint.BlobDuplicate, s.dir)
 		return false, err
 	}
 	s.log.Warn("replaced a damaged blob", "digest", d, "bytes", fi.Size(), "should", size)
-	if err := os.Rename(path, dst); err != nil {
+	if err := unix.Renameat(dirfd, name, unix.AT_FDCWD, dst); err != nil {
 		return false, err
 	}
 	s.bytes.Add(size - fi.Size())
@@ -246,7 +263,7 @@ func (s *Store) PutBlob(h *Hold, r io.Reader, extra hashing.Extra) (hashing.Sums
 	sums, err := hashing.Reader(io.TeeReader(r, f), extra)
 	if err = errors.Join(err, f.Close()); err == nil {
 		failpoint.Hit(failpoint.BlobStaged, s.dir)
-		_, err = s.AdoptFile(h, f.Name(), sums.Blake3)
+		_, err = s.AdoptFile(h, unix.AT_FDCWD, f.Name(), sums.Blake3)
 	}
 	if err == nil {
 		return sums, nil

@@ -13,6 +13,8 @@ import (
 
 	"condafs/fault"
 	"condafs/hashing"
+
+	"golang.org/x/sys/unix"
 )
 
 func stage(t testing.TB, s *Store, name, content string) string {
@@ -56,7 +58,7 @@ func TestAdoptFile(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		moved, err := s.AdoptFile(h, path, d)
+		moved, err := s.AdoptFile(h, unix.AT_FDCWD, path, d)
 		if err != nil || moved != tt.moved {
 			t.Errorf("%s: moved %v, %v", tt.name, moved, err)
 			continue
@@ -97,7 +99,7 @@ func TestAdoptRefuses(t *testing.T) {
 		s.StagingDir():                        fault.Usage,
 		link:                                  fault.Usage,
 	} {
-		if _, err := s.AdoptFile(h, path, hashing.Sum(nil)); !fault.Is(err, kind) {
+		if _, err := s.AdoptFile(h, unix.AT_FDCWD, path, hashing.Sum(nil)); !fault.Is(err, kind) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}

@@ -13,6 +13,8 @@ import (
 
 	"condafs/fault"
 	"condafs/hashing"
+
+	"golang.org/x/sys/unix"
 )
 
 func collect(t testing.TB, s *Store) GCReport {
@@ -201,7 +203,7 @@ func churn(s *Store, rng *rand.Rand, path string) error {
 			if err := os.WriteFile(name, content, 0o600); err != nil {
 				return err
 			}
-			if _, err := s.AdoptFile(h, name, hashing.Sum(content)); err != nil {
+			if _, err := s.AdoptFile(h, unix.AT_FDCWD, name, hashing.Sum(content)); err != nil {
 				return err
 			}
 			if err := b.Add(fmt.Sprint(i), TreeEntry{Kind: KindFile, Size: int64(len(content)), Digest: hashing.Sum(content)}); err != nil {

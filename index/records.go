@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
+	"condafs/beneath"
 	"condafs/fault"
 	"condafs/internal/failpoint"
 
@@ -149,7 +149,7 @@ func (s *Store) RemoveQuarantine(id string) error {
 		return fault.New("remove from quarantine", id, fault.NotFound, nil)
 	}
 	// The content first: a record without content can be removed again.
-	if err := os.RemoveAll(s.QuarantineDir(id)); err != nil {
+	if err := beneath.RemoveTree(s.QuarantineDir(id)); err != nil {
 		return fault.New("remove from quarantine", id, fault.Other, err)
 	}
 	return s.writeRecord(op{key: idKey(prefixQuarantine, id)})

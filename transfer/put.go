@@ -56,7 +56,7 @@ func (p *putter) clone(h *index.Hold, f *os.File, extra hashing.Extra) (sums has
 	if err := tmp.Close(); err != nil {
 		return sums, false, inStore(errors.Join(err, os.Remove(name)))
 	}
-	if _, err := p.store.AdoptFile(h, name, sums.Blake3); err != nil {
+	if _, err := p.store.AdoptFile(h, unix.AT_FDCWD, name, sums.Blake3); err != nil {
 		return sums, false, inStore(errors.Join(err, os.Remove(name)))
 	}
 	return sums, true, nil
