@@ -17,7 +17,7 @@ type source interface {
 	Get(path string) (index.Entry, bool, error)
 	List(dir string) ([]index.DirEntry, error) // empty if there is no such directory
 	Tree(d hashing.Digest) (*index.Tree, error)
-	OpenBlob(d hashing.Digest) (*os.File, error)
+	OpenBlob(d hashing.Digest, size int64) (*os.File, error)
 }
 
 // pinned is the source in earnest.
@@ -26,8 +26,10 @@ type pinned struct {
 	store *index.Store
 }
 
-func (p pinned) Tree(d hashing.Digest) (*index.Tree, error)  { return p.store.Tree(d) }
-func (p pinned) OpenBlob(d hashing.Digest) (*os.File, error) { return p.store.OpenBlob(d) }
+func (p pinned) Tree(d hashing.Digest) (*index.Tree, error) { return p.store.Tree(d) }
+func (p pinned) OpenBlob(d hashing.Digest, size int64) (*os.File, error) {
+	return p.store.OpenBlobSize(d, size)
+}
 
 // lower is what a view shows where its overlay has nothing: the union of some
 // spaces of a snapshot. Of two entries at one path the one in the earlier space
@@ -137,7 +139,7 @@ func (l *lower) tree(p *packageDir) (*index.Tree, error) {
 
 // open opens the content of a file.
 func (l *lower) open(o *object) (*os.File, error) {
-	f, err := l.src.OpenBlob(o.Digest)
+	f, err := l.src.OpenBlob(o.Digest, o.Size)
 	if err != nil && fault.Is(err, fault.NotFound) {
 		// The file exists for the client, only the store has lost it.
 		err = fault.New("open", o.Name, fault.Corrupt, err)

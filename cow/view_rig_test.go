@@ -59,7 +59,9 @@ func (m *memSource) mustTree(d hashing.Digest) *index.Tree {
 	return t
 }
 
-func (m *memSource) OpenBlob(d hashing.Digest) (*os.File, error) { return os.Open(m.blobPath(d)) }
+func (m *memSource) OpenBlob(d hashing.Digest, _ int64) (*os.File, error) {
+	return os.Open(m.blobPath(d))
+}
 
 func (m *memSource) blobPath(d hashing.Digest) string { return filepath.Join(m.dir, d.String()) }
 

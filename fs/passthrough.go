@@ -32,13 +32,22 @@ type openState struct {
 	mu       sync.Mutex // held across cow's Open and Release, too: see openFile
 	handles  int
 	backing  *backing // nil: page cache
-	bypassed bool     // was written past the page cache, which may hold old pages
+	bypassed bool     // the page cache may hold what the native file does not
+	cached   identity // the native file that the page cache was filled from, if any
 }
 
 // backing is a native file that the kernel reads and writes in our stead.
 type backing struct {
-	id       int32
-	dev, ino uint64 // of the native file: a node whose file has changed must not use it
+	id   int32
+	file identity // a node whose file has changed must not use it
+}
+
+// identity tells a native file from every other, also from one that gets its inode
+// number later.
+type identity struct {
+	major, minor uint32
+	ino          uint64
+	born         unix.StatxTimestamp // zero where the file system doesn't know
 }
 
 // attach chooses how the kernel reaches the contents of h, a new handle of nd,
@@ -60,9 +69,16 @@ func (f *fileSystem) attach(nd *node, h *cow.Handle, out *fuse.OpenOut) error {
 		out.BackingID = st.backing.id
 		return nil
 	}
-	if !st.bypassed {
+	// A blob that was damaged and has been mended is another file: what the kernel
+	// read of the damaged one must not be read again.
+	file, err := identify(h.File())
+	if err != nil {
+		st.bypassed = true
+	}
+	if !st.bypassed && (st.cached == identity{} || st.cached == file) {
 		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
 	}
+	st.cached = file
 	return nil
 }
 
@@ -84,14 +100,14 @@ func (f *fileSystem) register(h *cow.Handle) *backing {
 	if !f.passthrough.Load() || !h.Passthrough() {
 		return nil
 	}
-	dev, ino, err := identify(h.File())
+	file, err := identify(h.File())
 	if err != nil || failpoint.Err(failpoint.PassthroughAsk, "") != nil {
 		return nil
 	}
 	id, errno := f.server.RegisterBackingFd(&fuse.BackingMap{Fd: int32(h.File().Fd())})
 	switch errno {
 	case 0:
-		return &backing{id: id, dev: dev, ino: ino}
+		return &backing{id: id, file: file}
 	case unix.ENOMEM, unix.EMFILE, unix.ENFILE, unix.EINTR:
 		return nil // this one only
 	}
@@ -102,14 +118,18 @@ func (f *fileSystem) register(h *cow.Handle) *backing {
 }
 
 func (b *backing) is(file *os.File) bool {
-	dev, ino, err := identify(file)
-	return err == nil && dev == b.dev && ino == b.ino
+	id, err := identify(file)
+	return err == nil && id == b.file
 }
 
-func identify(file *os.File) (dev, ino uint64, err error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
-		return 0, 0, err
+func identify(file *os.File) (identity, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(int(file.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_INO|unix.STATX_BTIME, &st); err != nil {
+		return identity{}, err
 	}
-	return st.Dev, st.Ino, nil
+	id := identity{major: st.Dev_major, minor: st.Dev_minor, ino: st.Ino}
+	if st.Mask&unix.STATX_BTIME != 0 {
+		id.born = st.Btime
+	}
+	return id, nil
 }

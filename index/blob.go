@@ -40,37 +40,58 @@ func (s *Store) HasBlob(d hashing.Digest) bool {
 	return err == nil && fi.Mode().IsRegular()
 }
 
-// OpenBlob opens a blob for reading. One that is not there is fault.Corrupt.
-func (s *Store) OpenBlob(d hashing.Digest) (*os.File, error) {
+// OpenBlob opens a blob for reading. One that is not there, is something else than a
+// file, or was written to and has other bytes now is fault.Corrupt.
+//
+// Whether somebody wrote to it is seen by its time: looking at the bytes at each
+// opening would cost what reading them costs. Bytes that have changed by themselves
+// are found by Verify and by the scrub.
+func (s *Store) OpenBlob(d hashing.Digest) (*os.File, error) { return s.OpenBlobSize(d, -1) }
+
+// OpenBlobSize is OpenBlob for a blob whose size is known, if it is not negative: any
+// other is fault.Corrupt.
+func (s *Store) OpenBlobSize(d hashing.Digest, size int64) (*os.File, error) {
 	name := blobName(d)
-	fd, err := beneath.Open(int(s.root.Fd()), name, unix.O_RDONLY)
+	fd, err := beneath.Open(int(s.root.Fd()), name, unix.O_RDONLY|unix.O_NONBLOCK)
 	if err == nil {
-		return os.NewFile(uintptr(fd), filepath.Join(s.dir, name)), nil
+		f := os.NewFile(uintptr(fd), filepath.Join(s.dir, name))
+		if err = s.checkOpen(f, d, size); err == nil {
+			return f, nil
+		}
+		f.Close() // only read
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.New("open blob", d.String(), fault.Corrupt, errors.New("it is missing from the store")).WithHint(hintVerify)
+	switch {
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.EXDEV), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENOTDIR):
+		err = fault.New("open blob", d.String(), fault.Corrupt, fmt.Errorf("it is no file: %w", err)).WithHint(hintVerify)
+	case errors.Is(err, fs.ErrNotExist):
+		err = fault.New("open blob", d.String(), fault.Corrupt, errors.New("it is missing from the store")).WithHint(hintVerify)
+	case !fault.Is(err, fault.Corrupt):
+		return nil, fault.New("open blob", d.String(), fault.Other, err)
 	}
-	return nil, fault.New("open blob", d.String(), fault.Other, err)
+	if s.damaged != nil {
+		s.damaged(d)
+	}
+	return nil, err
 }
 
-// OpenBlobSize is OpenBlob for a blob whose size is known: any other is
-// fault.Corrupt.
-func (s *Store) OpenBlobSize(d hashing.Digest, size int64) (*os.File, error) {
-	f, err := s.OpenBlob(d)
-	if err != nil {
-		return nil, err
-	}
+// checkOpen finds the damage that an open blob shows without being read.
+func (s *Store) checkOpen(f *os.File, d hashing.Digest, size int64) error {
 	fi, err := f.Stat()
 	switch {
 	case err != nil:
-		err = fault.New("open blob", d.String(), fault.Other, err)
-	case fi.Size() != size:
-		err = wrongSize(d, fi.Size(), size)
-	default:
-		return f, nil
+		return err
+	case !fi.Mode().IsRegular():
+		return fault.New("open blob", d.String(), fault.Corrupt, fmt.Errorf("it is no file but %v", fi.Mode().Type())).WithHint(hintVerify)
+	case size >= 0 && fi.Size() != size:
+		return wrongSize(d, fi.Size(), size)
+	case fi.ModTime().Equal(blobTime):
+		return nil
 	}
-	f.Close() // only read
-	return nil, err
+	good, err := s.rehashFile(f, d)
+	if err == nil && !good {
+		err = fault.New("open blob", d.String(), fault.Corrupt, errors.New("somebody wrote to it: its bytes are not what its name says")).WithHint(hintVerify)
+	}
+	return err
 }
 
 const hintVerify = "run condafs verify to see which packages are affected"
@@ -243,14 +264,25 @@ func (s *Store) rehash(path string, d hashing.Digest) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	sums, err := hashing.File(f, 0)
-	if err = errors.Join(err, f.Close()); err != nil {
+	good, err := s.rehashFile(f, d)
+	return good, errors.Join(err, f.Close())
+}
+
+func (s *Store) rehashFile(f *os.File, d hashing.Digest) (bool, error) {
+	before, err := f.Stat()
+	if err != nil {
 		return false, err
 	}
-	if sums.Blake3 != d {
-		return false, nil
+	sums, err := hashing.File(f, 0)
+	if err != nil || sums.Blake3 != d {
+		return false, err
 	}
-	return true, os.Chtimes(path, blobTime, blobTime)
+	// What was written meanwhile must not pass for checked.
+	after, err := f.Stat()
+	if err != nil || !after.ModTime().Equal(before.ModTime()) {
+		return false, err
+	}
+	return true, os.Chtimes(f.Name(), blobTime, blobTime)
 }
 
 // PutBlob stores what r gives, held by h, and returns its sums. It is durable after

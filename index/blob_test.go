@@ -167,6 +167,70 @@ func TestOpenBlob(t *testing.T) {
 	}
 }
 
+// What an opening shows of a blob's damage is told, and never served.
+func TestOpenDamagedBlob(t *testing.T) {
+	const content = "content"
+	d := hashing.Sum([]byte(content))
+	write := func(by string) func(path string) error {
+		return func(path string) error {
+			return errors.Join(os.Chmod(path, 0o600), os.WriteFile(path, []byte(by), 0o600))
+		}
+	}
+	tests := []struct {
+		name   string
+		damage func(path string) error
+		served bool
+	}{
+		{"none", func(string) error { return nil }, true},
+		{"touched", func(path string) error { return os.Chtimes(path, time.Now(), time.Now()) }, true},
+		{"written with the same", write(content), true},
+		{"flipped", write("cOntent"), false},
+		{"shorter", write("conten"), false},
+		{"shorter, its time set back", func(path string) error {
+			return errors.Join(write("conten")(path), os.Chtimes(path, blobTime, blobTime))
+		}, false},
+		{"longer", write("contents"), false},
+		{"missing", os.Remove, false},
+		{"a directory", func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) }, false},
+		{"a link", func(path string) error { return errors.Join(os.Remove(path), os.Symlink("/dev/null", path)) }, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var told []hashing.Digest
+			s, err := Open(memDir(t), Options{Logger: quiet, Damaged: func(d hashing.Digest) { told = append(told, d) }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			}()
+			putFile(t, s, "f", content)
+			if err := tt.damage(s.blobPath(d)); err != nil {
+				t.Fatal(err)
+			}
+			f, err := s.OpenBlobSize(d, int64(len(content)))
+			if tt.served {
+				if err != nil {
+					t.Fatal(err)
+				}
+				b, err := io.ReadAll(f)
+				if err := errors.Join(err, f.Close()); err != nil || string(b) != content || len(told) != 0 {
+					t.Errorf("%q, %v, told %v", b, err, told)
+				}
+				if fi, err := os.Stat(s.blobPath(d)); err != nil || !fi.ModTime().Equal(blobTime) {
+					t.Errorf("it would be hashed again: %v, %v", fi, err)
+				}
+				return
+			}
+			if !fault.Is(err, fault.Corrupt) || len(told) != 1 || told[0] != d {
+				t.Errorf("%v, told %v", err, told)
+			}
+		})
+	}
+}
+
 func TestPutChecksSizes(t *testing.T) {
 	s := newStore(t)
 	putFile(t, s, "f", "content")

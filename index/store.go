@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 
 	"condafs/fault"
+	"condafs/hashing"
 	"condafs/internal/failpoint"
 
 	"github.com/dgraph-io/badger/v4"
@@ -21,6 +22,9 @@ import (
 // Options are what a caller may choose. The zero value is fine.
 type Options struct {
 	Logger *slog.Logger // nil means slog.Default
+	// Damaged, if not nil, is told of each blob that turned out to be damaged when
+	// somebody opened it. It must return at once.
+	Damaged func(d hashing.Digest)
 }
 
 // Store is an open store. Its methods are safe for concurrent use.
@@ -31,6 +35,8 @@ type Store struct {
 	lock *os.File
 	root *os.File // dir itself, for syncfs
 	db   *badger.DB
+
+	damaged func(d hashing.Digest) // Options.Damaged
 
 	life   sync.RWMutex // read-held while the database is used
 	closed bool
@@ -67,7 +73,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if _, _, err := readIdentity(dir); err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, log: o.Logger, held: newHeld(), trees: newTreeCache(), space: space{dir: dir}}
+	s := &Store{dir: dir, log: o.Logger, damaged: o.Damaged, held: newHeld(), trees: newTreeCache(), space: space{dir: dir}}
 	s.ending, s.end = context.WithCancel(context.Background())
 	if err := s.open(); err != nil {
 		s.end()
