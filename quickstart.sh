@@ -23,7 +23,7 @@ cat <<END
 
 The mount is ready. For a shell and all it starts:
 
-    export CONDA_PKGS_DIRS=$mountpoint/pkgs RATTLER_CACHE_DIR=$mountpoint/rattler
+    eval "\$($here/condafs env --mount $mountpoint)"
 
 or for one command, in a session of its own:
 

@@ -104,7 +104,7 @@ func TestPlan(t *testing.T) {
 			}
 		}
 	}
-	if len(plan(8, false)) != 9 || len(plan(1, false)) != 4 {
+	if len(plan(8, false)) != 11 || len(plan(1, false)) != 5 {
 		t.Error("passes that were not asked for")
 	}
 }

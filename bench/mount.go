@@ -19,6 +19,7 @@ import (
 // mounted is a store of the benchmark's own, mounted by the condafs binary.
 type mounted struct {
 	exe, point, store string
+	shelf             string
 
 	up     bool
 	pid    int             // the daemon's
@@ -45,7 +46,9 @@ func (m *mounted) mount() error {
 		return fmt.Errorf("bench: condafs mount said %q: %w", out, err)
 	}
 	m.pid, m.client = said.PID, control.NewClient(said.Socket)
-	return nil
+	info, err := control.ReadInfo(m.point)
+	m.shelf = info.Shelf
+	return err
 }
 
 func (m *mounted) umount() error {

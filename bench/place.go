@@ -18,12 +18,12 @@ type cache struct {
 	client Client
 	place  Place
 	dir    string
-	m      *mounted // of Mount and Run
+	m      *mounted // of condafs's places
 }
 
 func (b *bench) openCache(p pass, dir string) (*cache, error) {
 	c := &cache{b: b, client: p.client, place: p.place, dir: dir}
-	if p.place != Mount && p.place != Run {
+	if !p.place.condafs() {
 		return c, nil
 	}
 	m, err := newMounted(b.o.Executable, dir)
@@ -73,7 +73,17 @@ func (c *cache) command(ctx context.Context, i int, prefix string) *exec.Cmd {
 // path is the package directory that client i uses.
 func (c *cache) path(i int, name string) string {
 	switch c.place {
-	case Mount, Run:
+	case Mount:
+		return filepath.Join(c.m.point, name)
+	case Shelf:
+		if name == "pkgs" {
+			return filepath.Join(c.m.point, "unshelved") + "," + c.m.shelf
+		}
+		return filepath.Join(c.m.point, name)
+	case Run:
+		if name == "pkgs" {
+			return filepath.Join(c.m.point, name) + "," + c.m.shelf
+		}
 		return filepath.Join(c.m.point, name)
 	case Each:
 		return filepath.Join(c.dir, "cache", strconv.Itoa(i), name)

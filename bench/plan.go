@@ -17,7 +17,8 @@ const (
 	Native Place = "native" // one plain directory, linked from
 	Copies Place = "copies" // one plain directory, copied from, as where links don't reach
 	Each   Place = "each"   // a plain directory for each client
-	Mount  Place = "mount"  // condafs, through the plain mount
+	Mount  Place = "mount"  // condafs, through the plain mount alone
+	Shelf  Place = "shelf"  // condafs, through the plain mount and its shelf
 	Run    Place = "run"    // condafs, each client started by `condafs run`
 )
 
@@ -31,9 +32,14 @@ func (p Place) String() string {
 		return "a directory each"
 	case Mount:
 		return "condafs mount"
+	case Shelf:
+		return "condafs mount and shelf"
 	}
 	return "condafs run"
 }
+
+// condafs tells whether a place is a mount.
+func (p Place) condafs() bool { return p == Mount || p == Shelf || p == Run }
 
 // work is what clients do in one measurement.
 type work struct {
@@ -67,11 +73,12 @@ func plan(n int, rattler bool) []pass {
 			passes = append(passes, pass{c, p, works})
 		}
 	}
-	single(Conda, Native, Copies, Mount, Run)
+	single(Conda, Native, Copies, Mount, Shelf, Run)
 	many(Conda, Native, cold, warm, warmAtOnce)
 	many(Conda, Copies, cold, warm, warmAtOnce)
 	many(Conda, Each, coldAtOnce, warmAtOnce)
 	many(Conda, Mount, coldAtOnce, warm, warmAtOnce)
+	many(Conda, Shelf, coldAtOnce, warm, warmAtOnce)
 	many(Conda, Run, coldAtOnce, warm, warmAtOnce)
 	if rattler {
 		single(Rattler, Native, Mount, Run)

@@ -28,7 +28,7 @@ type Report struct {
 
 // Sound says whether condafs broke nothing.
 func (r *Report) Sound() bool {
-	return !slices.ContainsFunc(r.Figures, func(f Figure) bool { return f.Broken > 0 && (f.Place == Mount || f.Place == Run) })
+	return !slices.ContainsFunc(r.Figures, func(f Figure) bool { return f.Broken > 0 && f.Place.condafs() })
 }
 
 func (m *Machine) String() string {

@@ -87,6 +87,7 @@ func unescape(s string) string {
 type Info struct {
 	Socket  string `json:"socket"`
 	Store   string `json:"store"`
+	Shelf   string `json:"shelf,omitempty"` // a directory to take packages from natively
 	PID     int    `json:"pid"`
 	Version string `json:"version"`
 }

@@ -31,7 +31,9 @@ type StartRequest struct {
 	Label     string `json:"label,omitempty"`
 	Command   string `json:"command,omitempty"` // for the log
 	Ephemeral bool   `json:"ephemeral,omitempty"`
-	OnFailure string `json:"on_failure,omitempty"` // one of OnFailures; empty means the first
+	// BesideShelf leaves what is on the shelf out of the session's view.
+	BesideShelf bool   `json:"beside_shelf,omitempty"`
+	OnFailure   string `json:"on_failure,omitempty"` // one of OnFailures; empty means the first
 }
 
 // EndRequest ends an explicit session.

@@ -54,6 +54,7 @@ type Status struct {
 	StoredBytes      int64        `json:"stored_bytes"`          // what they take
 	LogicalBytes     int64        `json:"logical_bytes"`         // what head would take without sharing of equal content
 	Sessions         int          `json:"sessions"`              // live sessions, everybody's
+	Shelf            *Shelf       `json:"shelf,omitempty"`       // absent without one
 	Quarantine       []Quarantine `json:"quarantine"`            // the caller's, or everybody's for the owner
 	QuarantinedBytes int64        `json:"quarantined_bytes"`
 }
@@ -69,9 +70,17 @@ type Quarantine struct {
 	Bytes   int64     `json:"bytes"`
 }
 
+// Shelf is the directory from which clients take verified packages natively.
+type Shelf struct {
+	Path     string `json:"path"`
+	Sharing  string `json:"sharing"` // how its files get their bytes: link, reflink or copy
+	Packages int    `json:"packages"`
+}
+
 // Started is a new explicit session.
 type Started struct {
-	ID string `json:"id"`
+	ID    string `json:"id"`
+	Shelf string `json:"shelf,omitempty"` // a second directory of packages; see StartRequest.BesideShelf
 }
 
 // Session is a live session.

@@ -27,6 +27,8 @@ type Options struct {
 	// RepinAfter is how long a clean implicit session must have been idle before
 	// its processes get a fresh view of the head; 0 means 10 minutes.
 	RepinAfter time.Duration
+	// Shelf is where verified packages are published natively; nil if nowhere.
+	Shelf Shelf
 	// Limits bound what is unpacked to check an archive.
 	Limits conda.Limits
 	// Now is the clock; nil means time.Now.

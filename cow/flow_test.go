@@ -791,7 +791,7 @@ func TestClosedEngineRefuses(t *testing.T) {
 	if err := w.e.Close(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.e.SessionFor(w.procs.spawn(1), me, me); !fault.Is(err, fault.NotMounted) {
+	if _, err := w.e.SessionFor(w.procs.spawn(1), me, me, false); !fault.Is(err, fault.NotMounted) {
 		t.Errorf("a session of a closed engine: %v", err)
 	}
 }

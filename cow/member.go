@@ -21,8 +21,9 @@ func (m member) compare(o member) int {
 
 // SessionFor returns the session of the process that the thread tid belongs to,
 // and starts one if it has none. A tid of 0, or one that cannot be identified,
-// shares a session with its uid's other such callers.
-func (e *Engine) SessionFor(tid int, uid, gid uint32) (*Session, error) {
+// shares a session with its uid's other such callers. besideShelf is about the
+// session that is started: see StartOptions.
+func (e *Engine) SessionFor(tid int, uid, gid uint32, besideShelf bool) (*Session, error) {
 	if tid == 0 {
 		return e.foreignSession(uid, gid)
 	}
@@ -41,7 +42,7 @@ func (e *Engine) SessionFor(tid int, uid, gid uint32) (*Session, error) {
 	if s, err := e.inherit(m, info.PPID); s != nil || err != nil {
 		return s, err
 	}
-	s, err = e.newSession(StartOptions{PID: info.PID, UID: uid, GID: gid}, false)
+	s, err = e.newSession(StartOptions{PID: info.PID, UID: uid, GID: gid, BesideShelf: besideShelf}, false)
 	if err != nil {
 		return nil, err
 	}

@@ -140,6 +140,7 @@ func (s *Session) publish(ctx context.Context, deletions map[string]*groupChange
 	failpoint.Hit(failpoint.SettleDone, s.e.store.Dir())
 	if len(report.Committed) > 0 {
 		s.e.head.follow()
+		s.e.offer(&report)
 	}
 	return report, errors.Join(errs...)
 }

@@ -208,7 +208,7 @@ func (s *Session) keep(f form) {
 // sealedSource is what the session's view is based on: its snapshot, and the trees of
 // what was sealed, which the store has only in their public form, or not yet.
 type sealedSource struct {
-	pinned
+	source
 	s *Session
 }
 
@@ -219,7 +219,7 @@ func (l sealedSource) Tree(d hashing.Digest) (*index.Tree, error) {
 	if t != nil {
 		return t, nil
 	}
-	return l.pinned.Tree(d)
+	return l.source.Tree(d)
 }
 
 // resume seals the rest of what an error had stopped half-way.

@@ -43,6 +43,8 @@ type StartOptions struct {
 	Label, Command string
 	// Ephemeral sessions commit nothing, ever.
 	Ephemeral bool
+	// BesideShelf leaves out of the view what the processes find on the shelf.
+	BesideShelf bool
 	// OnFailure holds if Outcome doesn't say otherwise; empty means KeepUnits.
 	OnFailure OnFailure
 }
@@ -100,6 +102,8 @@ type Session struct {
 	hold *index.Hold // on what was sealed, and is perhaps in no snapshot
 	view *View
 	once sync.Once // for release
+
+	ticket ShelfTicket // nil without a shelf
 
 	// work is held shared by jobs of single units, and alone by what goes
 	// through all of the session.
@@ -179,7 +183,17 @@ func (e *Engine) openSession(id string, o StartOptions, explicit bool, snap *ind
 		state: stateActive, members: make(map[member]func()), lastUse: now, changed: make(chan struct{}),
 		jobs: make(map[string]*job), items: make(map[string]*item), stalled: make(map[string]*part), held: make(map[string]bool), trees: make(map[hashing.Digest]*index.Tree), removed: make(map[string]bool),
 	}
+	var src source = pinned{snap, e.store}
+	if e.o.Shelf != nil {
+		// Also those that see everything on the mount: one of their processes may be
+		// taking files from the shelf that it knows from an earlier session.
+		s.ticket = e.o.Shelf.Enter()
+		if o.BesideShelf {
+			src = besideShelf{src, s.ticket}
+		}
+	}
 	fail := func(err error) (*Session, error) {
+		s.leaveShelf()
 		s.snap.Release()
 		s.hold.Release()
 		return nil, fault.New("start session", "", fault.Other, err)
@@ -188,7 +202,7 @@ func (e *Engine) openSession(id string, o StartOptions, explicit bool, snap *ind
 	if err != nil {
 		return fail(err)
 	}
-	view, err := openView(sealedSource{pinned{snap, e.store}, s}, s.upper(), spaces(o.UID), o.UID, o.GID, s.event)
+	view, err := openView(sealedSource{src, s}, s.upper(), spaces(o.UID), o.UID, o.GID, s.event)
 	if err != nil {
 		return fail(err)
 	}
@@ -208,10 +222,17 @@ func (s *Session) upper() string { return filepath.Join(s.dir(), "upper") }
 func (s *Session) release() (err error) {
 	s.once.Do(func() {
 		err = s.view.Close()
+		s.leaveShelf()
 		s.snap.Release()
 		s.hold.Release()
 	})
 	return err
+}
+
+func (s *Session) leaveShelf() {
+	if s.ticket != nil {
+		s.ticket.Leave()
+	}
 }
 
 // dirty reports whether the session holds anything that is not committed.

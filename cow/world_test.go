@@ -240,7 +240,7 @@ func (w *world) client(pid int) *client { return w.clientAs(pid, me) }
 
 func (w *world) clientAs(pid int, uid uint32) *client {
 	w.t.Helper()
-	s, err := w.e.SessionFor(pid, uid, uid)
+	s, err := w.e.SessionFor(pid, uid, uid, false)
 	if err != nil {
 		w.t.Fatal(err)
 	}

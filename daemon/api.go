@@ -47,6 +47,9 @@ func (a *api) Status(context.Context) (*control.Status, error) {
 	if d := a.daemon; d != nil {
 		s.PID, s.Started, s.MountPoint = pid(), d.started, d.config.MountPoint
 		s.Sessions = len(d.engine.Sessions())
+		if d.shelf != nil {
+			s.Shelf = &control.Shelf{Path: d.shelf.Path(), Sharing: d.shelf.Sharing().String(), Packages: d.shelf.Count()}
+		}
 	}
 	q, err := a.store.Quarantined()
 	if err != nil {
@@ -112,6 +115,7 @@ func (a *api) GC(ctx context.Context, r control.GCRequest, progress control.Prog
 	if err != nil {
 		return nil, err
 	}
+	a.shelfChanged()
 	return &control.GCReport{DryRun: r.DryRun, Blobs: g.Blobs, Trees: g.Trees, Bytes: g.Bytes, KeptBlobs: g.KeptBlobs, KeptBytes: g.KeptBytes}, nil
 }
 
@@ -123,6 +127,7 @@ func (a *api) Import(ctx context.Context, r control.ImportRequest, progress cont
 	if err != nil {
 		return nil, err
 	}
+	a.shelfChanged()
 	out := &control.ImportReport{Imported: []control.Committed{}, Present: rep.Present, Rejected: notes(rep.Rejected), Skipped: notes(rep.Skipped), Bytes: rep.Bytes}
 	for _, i := range rep.Imported {
 		out.Imported = append(out.Imported, control.Committed{Path: i.Path, Kind: i.Kind.String(), Trust: i.Trust.String()})

@@ -17,6 +17,7 @@ import (
 	"condafs/fs"
 	"condafs/index"
 	"condafs/proc"
+	"condafs/shelf"
 )
 
 // Config is what a daemon is started with.
@@ -25,6 +26,7 @@ type Config struct {
 	Store      string // absolute
 	Socket     string // where to take commands
 	AllowOther bool   // other users of the host may use the mount and the socket
+	Shelf      shelf.Mode
 	Options    []string
 	Version    string
 	Logger     *slog.Logger
@@ -53,11 +55,22 @@ func Run(ctx context.Context, c Config, ready Ready) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, procs.Close()) }()
-	engine, err := cow.New(store, cow.Options{Procs: procs, Logger: c.Logger, MountPoint: c.MountPoint})
+	o := cow.Options{Procs: procs, Logger: c.Logger, MountPoint: c.MountPoint}
+	sh, err := openShelf(store, c)
+	if err != nil {
+		return err
+	}
+	shelfPath := ""
+	if sh != nil {
+		o.Shelf, shelfPath = onShelf{sh}, sh.Path()
+		defer sh.Close()
+	}
+	engine, err := cow.New(store, o)
 	if err != nil {
 		return err
 	}
 	d := &daemon{
+		shelf:  sh,
 		config: c, store: store, engine: engine, procs: procs,
 		started: time.Now(), owner: uint32(os.Geteuid()),
 		stop: make(chan struct{}), ended: make(chan struct{}),
@@ -68,7 +81,7 @@ func Run(ctx context.Context, c Config, ready Ready) (err error) {
 	}
 	d.mount, err = fs.Mount(engine, fs.MountOptions{
 		MountPoint: c.MountPoint, AllowOther: c.AllowOther, Options: c.Options,
-		Store: c.Store, Socket: c.Socket, Version: c.Version, Logger: c.Logger,
+		Store: c.Store, Shelf: shelfPath, Socket: c.Socket, Version: c.Version, Logger: c.Logger,
 	})
 	if err != nil {
 		return errors.Join(err, listener.Close(), engine.Close(context.WithoutCancel(ctx)))
@@ -93,6 +106,7 @@ type daemon struct {
 	config  Config
 	store   *index.Store
 	engine  *cow.Engine
+	shelf   *shelf.Shelf // nil without one
 	procs   proc.Table
 	mount   *fs.Server
 	started time.Time

@@ -47,12 +47,16 @@ func (a *api) Start(_ context.Context, r control.StartRequest) (*control.Started
 	}
 	s, err := a.daemon.engine.StartSession(cow.StartOptions{
 		PID: a.peer.PID, UID: a.peer.UID, GID: a.peer.GID,
-		Label: r.Label, Command: r.Command, Ephemeral: r.Ephemeral, OnFailure: cow.OnFailure(r.OnFailure),
+		Label: r.Label, Command: r.Command, Ephemeral: r.Ephemeral, OnFailure: cow.OnFailure(r.OnFailure), BesideShelf: r.BesideShelf,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &control.Started{ID: s.ID()}, nil
+	st := &control.Started{ID: s.ID()}
+	if r.BesideShelf {
+		st.Shelf = a.shelfPath()
+	}
+	return st, nil
 }
 
 func (a *api) End(ctx context.Context, id string, r control.EndRequest) (*control.Report, error) {

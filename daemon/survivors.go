@@ -17,7 +17,7 @@ func (d *daemon) adoptSurvivors(runner int) {
 		if err != nil {
 			continue // it has exited meanwhile
 		}
-		if _, err := d.engine.SessionFor(pid, p.UID, p.GID); err != nil {
+		if _, err := d.engine.SessionFor(pid, p.UID, p.GID, false); err != nil {
 			d.config.Logger.Warn("left running by its command", "pid", pid, "err", err.Error())
 		}
 	}

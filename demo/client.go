@@ -27,7 +27,7 @@ func ClientMain(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet(ClientCommand, flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	channel := flags.String("channel", "", "URL of the channel")
-	pkgs := flags.String("pkgs", "", "package directory")
+	pkgs := flags.String("pkgs", "", "package directories, with commas between: the first is written to, all are searched")
 	prefix := flags.String("prefix", "", "environment to make")
 	copies := flags.Bool("copy", false, "copy into the environment where others link, as with conda's always_copy")
 	if err := flags.Parse(args); err != nil {
@@ -57,7 +57,7 @@ func ClientMain(args []string, stdout, stderr io.Writer) int {
 
 // install does what `conda create` does, the solver apart: the named packages and all they depend on.
 func install(channel, pkgs, prefix string, copies bool, specs []string) error {
-	cache := openCache(pkgs)
+	cache := openCaches(pkgs)
 	if err := cache.makeWritable(); err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func closure(records map[string]record, specs []string) ([]record, error) {
 
 // clean is `conda clean --all`: archives, the repodata cache and packages that no environment has hard links to.
 func clean(pkgs string) error {
-	cache := openCache(pkgs)
+	cache := openCaches(pkgs)
 	if !cache.writable() {
 		return nil
 	}

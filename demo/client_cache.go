@@ -21,8 +21,12 @@ const (
 
 // cache is a package directory as one client sees it: read once, then remembered.
 type cache struct {
-	dir  string
-	urls []string // newest first
+	dir      string
+	urls     []string // newest first
+	readOnly bool
+
+	// more are directories that are searched and never written to.
+	more []*cache
 
 	mu      sync.Mutex
 	records map[string]record // by dist name; nil until the directory has been read
@@ -35,6 +39,29 @@ func openCache(dir string) *cache {
 		slices.Reverse(c.urls)
 	}
 	return c
+}
+
+// openCaches opens the package directories of a list with commas. conda would write to the first
+// that it can; here the others are taken to be read-only.
+func openCaches(list string) *cache {
+	dirs := strings.Split(list, ",")
+	c := openCache(dirs[0])
+	for _, dir := range dirs[1:] {
+		more := openCache(dir)
+		more.readOnly = true
+		c.more = append(c.more, more)
+	}
+	return c
+}
+
+// find returns the directory that an extracted package is linked from: the writable one before others.
+func (c *cache) find(dist string) *cache {
+	for _, in := range append([]*cache{c}, c.more...) {
+		if _, ok := in.records[dist]; ok && in.extracted(dist) {
+			return in
+		}
+	}
+	return nil
 }
 
 func (c *cache) path(elem ...string) string {
@@ -93,6 +120,11 @@ func (c *cache) load() error {
 	if c.records != nil {
 		return nil
 	}
+	for _, more := range c.more {
+		if err := more.load(); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
 	c.records = map[string]record{}
 	entries, err := os.ReadDir(c.dir)
 	if err != nil {
@@ -123,6 +155,9 @@ func (c *cache) recordOf(dist string) (record, bool, error) {
 	var r record
 	if readJSON(c.path(dist, "info", "repodata_record.json"), &r) == nil && r.Name != "" {
 		return r, true, nil
+	}
+	if c.readOnly {
+		return r, false, nil
 	}
 	archive := c.path(dist + archiveExt)
 	index := c.path(dist, "info", "index.json")

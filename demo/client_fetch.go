@@ -40,9 +40,10 @@ func fetchAndExtract(c *cache, chosen []record) error {
 	toExtract := make(chan record, len(wanted))
 	for _, r := range wanted {
 		have, ok := c.records[r.dist()]
-		same := ok && have.MD5 == r.MD5 && have.Size == r.Size && have.URL != ""
+		same := ok && r.is(have)
+		in := c.find(r.dist())
 		switch {
-		case same && c.extracted(r.dist()):
+		case in != nil && r.is(in.records[r.dist()]):
 		case same && isFile(c.path(r.Fn)):
 			toExtract <- r
 		default:
@@ -75,6 +76,11 @@ func fetchAndExtract(c *cache, chosen []record) error {
 	close(toExtract)
 	<-finished
 	return errors.Join(append(errs, err, extractions.Wait())...)
+}
+
+// is tells whether a record of the cache is about what r names.
+func (r record) is(have record) bool {
+	return have.MD5 == r.MD5 && have.Size == r.Size && have.URL != ""
 }
 
 // fetch moves an older archive aside, downloads and appends to urls.txt.

@@ -30,10 +30,11 @@ func link(c *cache, chosen []record, prefix string, copies bool) (err error) {
 	}()
 	var packages []linkedPackage
 	for _, r := range chosen {
-		if _, ok := c.records[r.dist()]; !ok || !c.extracted(r.dist()) {
+		in := c.find(r.dist())
+		if in == nil {
 			return fmt.Errorf("CondaError: No package %q found in cache directories", r.dist())
 		}
-		p := linkedPackage{record: r, folder: c.path(r.dist())}
+		p := linkedPackage{record: r, folder: in.path(r.dist())}
 		var manifest struct {
 			Paths []pathEntry `json:"paths"`
 		}

@@ -9,11 +9,12 @@ import (
 
 // The mount's own names, beside which there is nothing in its root.
 const (
-	pkgsName     = "pkgs"
-	rattlerName  = "rattler"
-	sessionsName = ".sessions"
-	headName     = ".head"
-	infoName     = ".condafs"
+	pkgsName      = "pkgs"
+	unshelvedName = "unshelved"
+	rattlerName   = "rattler"
+	sessionsName  = ".sessions"
+	headName      = ".head"
+	infoName      = ".condafs"
 )
 
 var fixedNames = []struct {
@@ -22,6 +23,7 @@ var fixedNames = []struct {
 	mode uint32
 }{
 	{pkgsName, idPkgs, unix.S_IFLNK},
+	{unshelvedName, idUnshelved, unix.S_IFLNK},
 	{rattlerName, idRattler, unix.S_IFLNK},
 	{sessionsName, idSessions, unix.S_IFDIR},
 	{headName, idHead, unix.S_IFDIR},
@@ -60,7 +62,7 @@ func (f *fileSystem) fixedAttr(id uint64) (cow.Attr, bool) {
 		a.Mode, a.Nlink = unix.S_IFDIR|0555, 4
 	case idSessions:
 		a.Mode, a.Nlink = unix.S_IFDIR|0555, 2
-	case idPkgs, idRattler:
+	case idPkgs, idUnshelved, idRattler:
 		a.Mode = unix.S_IFLNK | 0777
 	case idInfo:
 		a.Mode, a.Size = unix.S_IFREG|0444, int64(len(f.info))
@@ -89,7 +91,7 @@ func (f *fileSystem) lookupSession(id string, out *fuse.EntryOut) fuse.Status {
 
 // readMagic answers the only question whose answer depends on who asks.
 func (f *fileSystem) readMagic(in *fuse.InHeader) ([]byte, fuse.Status) {
-	s, err := f.engine.SessionFor(int(in.Pid), in.Uid, in.Gid)
+	s, err := f.engine.SessionFor(int(in.Pid), in.Uid, in.Gid, in.NodeId == idUnshelved)
 	if err != nil {
 		return nil, f.status("session", err)
 	}

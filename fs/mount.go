@@ -33,6 +33,8 @@ type MountOptions struct {
 	Options []string
 	// Store is the directory of the engine's store.
 	Store string
+	// Shelf is the directory that clients take packages from natively; "" if there is none.
+	Shelf string
 	// Socket and Version are published in MOUNT/.condafs, with the store.
 	Socket, Version string
 	// Logger takes what goes wrong; nil discards.
@@ -67,9 +69,10 @@ func Mount(engine *cow.Engine, o MountOptions) (*Server, error) {
 	info, err := json.Marshal(struct {
 		Socket  string `json:"socket"`
 		Store   string `json:"store"`
+		Shelf   string `json:"shelf,omitempty"`
 		PID     int    `json:"pid"`
 		Version string `json:"version"`
-	}{o.Socket, o.Store, os.Getpid(), o.Version})
+	}{o.Socket, o.Store, o.Shelf, os.Getpid(), o.Version})
 	if err != nil {
 		return nil, fault.New("mount", mp, fault.Other, err)
 	}

@@ -124,7 +124,7 @@ func (f *fileSystem) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, 
 
 func (f *fileSystem) Readlink(cancel <-chan struct{}, in *fuse.InHeader) ([]byte, fuse.Status) {
 	switch in.NodeId {
-	case idPkgs, idRattler:
+	case idPkgs, idUnshelved, idRattler:
 		return f.readMagic(in)
 	}
 	nd := f.find(in.NodeId)

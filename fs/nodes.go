@@ -11,13 +11,14 @@ import (
 // Node ids of the mount's own, fixed nodes. Nodes of views follow after them:
 // idOffset is added to cow's id, which starts at 1 and is never used twice.
 const (
-	idRoot     = 1 // FUSE's own choice
-	idPkgs     = 2
-	idRattler  = 3
-	idSessions = 4
-	idHead     = 5
-	idInfo     = 6
-	idOffset   = 1024
+	idRoot      = 1 // FUSE's own choice
+	idPkgs      = 2
+	idRattler   = 3
+	idSessions  = 4
+	idHead      = 5
+	idInfo      = 6
+	idUnshelved = 7
+	idOffset    = 1024
 )
 
 // node is a node of a view that the kernel knows, or the root of a view.

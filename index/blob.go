@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// blobTime is the modification time of every blob. A write to a blob, by whoever gets
+// blobTime is the modification time of every blob that is not lent (place.go). A write to a blob, by whoever gets
 // past its mode 0444, changes it, so that a quick look finds what to hash again.
 var blobTime = time.Unix(315532800, 0) // 1980
 
@@ -84,7 +84,7 @@ func (s *Store) checkOpen(f *os.File, d hashing.Digest, size int64) error {
 		return fault.New("open blob", d.String(), fault.Corrupt, fmt.Errorf("it is no file but %v", fi.Mode().Type())).WithHint(hintVerify)
 	case size >= 0 && fi.Size() != size:
 		return wrongSize(d, fi.Size(), size)
-	case fi.ModTime().Equal(blobTime):
+	case atRest(f, fi):
 		return nil
 	}
 	good, err := s.rehashFile(f, d)
@@ -239,7 +239,7 @@ func (s *Store) meetExisting(dirfd int, name, dst string, size int64, d hashing.
 		return false, err
 	}
 	good := fi.Size() == size && fi.Mode().IsRegular()
-	if good && (!fi.ModTime().Equal(blobTime) || s.suspect(fi)) {
+	if good && (!untouched(dst, fi) || s.suspect(fi)) {
 		if good, err = s.rehash(dst, d); err != nil {
 			return false, err
 		}
@@ -282,7 +282,11 @@ func (s *Store) rehashFile(f *os.File, d hashing.Digest) (bool, error) {
 	if err != nil || !after.ModTime().Equal(before.ModTime()) {
 		return false, err
 	}
-	return true, os.Chtimes(f.Name(), blobTime, blobTime)
+	rest, err := restTime(f)
+	if err != nil {
+		return false, err
+	}
+	return true, os.Chtimes(f.Name(), rest, rest)
 }
 
 // PutBlob stores what r gives, held by h, and returns its sums. It is durable after

@@ -57,6 +57,7 @@ func (s *Store) beginLifetime() error {
 	if _, err := s.getRecord(keyLifetime, &last); err != nil {
 		return err
 	}
+	s.interrupted = !last.Clean
 	next := last.next(bootID(), time.Now())
 	s.trusted = next.Since
 	return s.writeLifetime(next)
@@ -95,3 +96,9 @@ func (s *Store) suspect(fi fs.FileInfo) bool {
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	return !ok || st.Ctim.Nano() < s.trusted
 }
+
+// Interrupted tells whether the daemon before this one did not close the store.
+func (s *Store) Interrupted() bool { return s.interrupted }
+
+// BootID tells one run of the machine from another. It is empty where there is none.
+func BootID() string { return bootID() }

@@ -50,6 +50,8 @@ type Store struct {
 	space   space
 	gc      sync.Mutex // one collection at a time
 	trusted int64      // see lifetime.Since
+	// interrupted: the store was not closed the last time.
+	interrupted bool
 
 	blobs atomic.Int64 // in objects/; exact after a collection, near otherwise
 	bytes atomic.Int64
@@ -268,6 +270,20 @@ func (s *Store) release() error {
 
 // Dir returns the store's directory, absolute.
 func (s *Store) Dir() string { return s.dir }
+
+// LetThrough lets other users of the host pass through the store's directory, to what
+// in it is for them. They can't list it, and all of condafs's own directories in it
+// stay closed.
+func (s *Store) LetThrough() error {
+	fi, err := os.Stat(s.dir)
+	if err == nil {
+		err = os.Chmod(s.dir, fi.Mode().Perm()|0o011)
+	}
+	if err != nil {
+		return fault.New("open store", s.dir, fault.Other, err)
+	}
+	return nil
+}
 
 // UUID returns what tells this store from every other.
 func (s *Store) UUID() string { return s.id.UUID }

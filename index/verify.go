@@ -165,7 +165,7 @@ func (v *verification) compare(ctx context.Context) error {
 			v.add(Problem{Kind: Size, Digest: f.digest, File: f.name, Detail: fmt.Sprintf("it has %d bytes, not %d", f.info.Size(), size)})
 			return nil
 		}
-		if !v.options.Full && f.info.ModTime().Equal(blobTime) || !wanted && v.store.suspect(f.info) {
+		if !v.options.Full && untouched(filepath.Join(v.store.dir, f.name), f.info) || !wanted && v.store.suspect(f.info) {
 			// Garbage that a crash of the machine may have damaged is no problem: it is
 			// hashed before anything relies on it.
 			v.looked(f)

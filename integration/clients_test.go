@@ -30,11 +30,12 @@ type client struct {
 
 // outcome is what a client says of itself.
 type outcome struct {
-	Success   bool   `json:"success"`
-	Exception string `json:"exception"`
-	Error     string `json:"error"`
-	Packages  int    `json:"packages"`
-	Fetched   int    `json:"fetched"`
+	Success    bool   `json:"success"`
+	Exception  string `json:"exception"`
+	Error      string `json:"error"`
+	Packages   int    `json:"packages"`
+	Fetched    int    `json:"fetched"`
+	Hardlinked int    `json:"hardlinked"`
 }
 
 // pythonClient is a Python program of clients/ with the environment that all of them need.

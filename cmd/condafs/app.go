@@ -83,7 +83,7 @@ they complete are verified and appear to the others whole, or not at all.`,
 	root.PersistentFlags().Lookup("json").Usage = "print JSON; its shapes: condafs help json"
 	root.SuggestionsMinimumDistance = 2
 	root.AddCommand(
-		a.mountCommand(), a.umountCommand(), a.runCommand(),
+		a.mountCommand(), a.umountCommand(), a.runCommand(), a.envCommand(),
 		a.sessionsCommand(), a.commitCommand(), a.discardCommand(),
 		a.statusCommand(), a.lsCommand(), a.logCommand(),
 		a.verifyCommand(), a.gcCommand(), a.importCommand(), a.exportCommand(),

@@ -96,6 +96,7 @@ func (o mountOptions) daemonArgs() []string {
 	if o.allowOther {
 		args = append(args, "--allow-other")
 	}
+	args = append(args, "--shelf", o.shelf)
 	for _, opt := range o.options {
 		args = append(args, "-o", opt)
 	}

@@ -17,6 +17,7 @@ import (
 	"condafs/daemon"
 	"condafs/fault"
 	"condafs/fs"
+	"condafs/shelf"
 )
 
 // Mounted is what `condafs mount --json` prints.
@@ -36,6 +37,7 @@ type mountOptions struct {
 	foreground bool
 	allowOther bool
 	options    []string // of -o
+	shelf      string
 	logFile    string
 	logFormat  string
 	readyFD    int // where to tell the parent; 0: nowhere
@@ -50,8 +52,13 @@ func (a *app) mountCommand() *cobra.Command {
 logs to a file, whose name is printed. A mount that a dead daemon has left behind
 at the same place is taken away first.
 
-Then point clients at it: CONDA_PKGS_DIRS=MOUNTPOINT/pkgs for conda and mamba,
-RATTLER_CACHE_DIR=MOUNTPOINT/rattler for pixi and Rattler, or use ` + "`condafs run`" + `.
+Then point clients at it by ` + "`condafs env`" + ` or ` + "`condafs run`" + `, or by hand:
+CONDA_PKGS_DIRS=MOUNTPOINT/pkgs for conda and mamba, RATTLER_CACHE_DIR=MOUNTPOINT/rattler
+for pixi and Rattler.
+
+Verified packages also lie on a shelf, a plain read-only directory in the store from
+which conda and mamba link natively. Its files share their bytes with the store: by
+reflinks where the file system can, else as hard links (--shelf=copy never shares).
 
 The store is $XDG_DATA_HOME/condafs (~/.local/share/condafs), for root
 /var/lib/condafs, and is made if it is not there. It should be on the file system
@@ -75,11 +82,15 @@ of the environments.`,
 	f.StringVar(&o.store, "store", "", "`directory` of the store")
 	f.BoolVarP(&o.foreground, "foreground", "f", false, "stay in the foreground and log to standard error")
 	f.BoolVar(&o.allowOther, "allow-other", false, "let other users of the host in")
+	f.StringVar(&o.shelf, "shelf", string(shelf.Auto), "keep verified packages in a plain directory beside the mount, and `how`: auto, off, link, reflink or copy")
 	f.StringArrayVarP(&o.options, "options", "o", nil, "mount `options`, with commas between: allow_other, store=DIR, log=FILE, noatime, max_read=BYTES, …")
 	f.StringVar(&o.logFile, "log-file", "", "log to this `file`")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.IntVar(&o.readyFD, "ready-fd", 0, "")
 	if err := f.MarkHidden("ready-fd"); err != nil {
+		panic(err) // the flag is defined above
+	}
+	if err := cmd.RegisterFlagCompletionFunc("shelf", cobra.FixedCompletions(shelfModes(), cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // the flag is defined above
 	}
 	return cmd
@@ -92,6 +103,9 @@ func (a *app) resolveMount(o *mountOptions) (err error) {
 	}
 	if !slices.Contains([]string{"text", "json"}, o.logFormat) {
 		return fault.New("mount", "", fault.Usage, fmt.Errorf("--log-format %q is neither text nor json", o.logFormat))
+	}
+	if !slices.Contains(shelfModes(), o.shelf) {
+		return fault.New("mount", "", fault.Usage, fmt.Errorf("--shelf %q is none of %s", o.shelf, strings.Join(shelfModes(), ", ")))
 	}
 	if o.mountPoint, err = absolute(o.mountPoint); err != nil {
 		return err
@@ -112,6 +126,14 @@ func (a *app) resolveMount(o *mountOptions) (err error) {
 	return err
 }
 
+func shelfModes() []string {
+	var names []string
+	for _, m := range shelf.Modes {
+		names = append(names, string(m))
+	}
+	return names
+}
+
 // takeOptions takes those of -o that are condafs's own; the rest is for the mount.
 func (o *mountOptions) takeOptions() error {
 	var rest []string
@@ -122,14 +144,17 @@ func (o *mountOptions) takeOptions() error {
 			case "":
 			case "allow_other":
 				o.allowOther = true
-			case "store", "log":
+			case "store", "log", "shelf":
 				if value == "" {
-					return fault.New("mount", "", fault.Usage, fmt.Errorf("-o %s needs a path", name))
+					return fault.New("mount", "", fault.Usage, fmt.Errorf("-o %s needs a value", name))
 				}
-				if name == "store" {
+				switch name {
+				case "store":
 					o.store = value
-				} else {
+				case "log":
 					o.logFile = value
+				case "shelf":
+					o.shelf = value
 				}
 			default:
 				rest = append(rest, opt)
@@ -153,7 +178,7 @@ func (a *app) serve(ctx context.Context, o mountOptions) error {
 	// Modes come from clients, with their umask applied.
 	unix.Umask(0)
 	err = daemon.Run(ctx, daemon.Config{
-		MountPoint: o.mountPoint, Store: o.store, AllowOther: o.allowOther, Options: o.options, Version: version(), Logger: log,
+		MountPoint: o.mountPoint, Store: o.store, AllowOther: o.allowOther, Options: o.options, Shelf: shelf.Mode(o.shelf), Version: version(), Logger: log,
 		Socket: control.SocketPath(o.mountPoint, os.Geteuid(), o.allowOther, a.getenv),
 	}, ready.answers)
 	// In the foreground without a file the log is standard error, where it is told anyway.

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"condafs/control"
 )
 
 func TestLinkedSession(t *testing.T) {
@@ -19,8 +21,8 @@ func TestLinkedSession(t *testing.T) {
 }
 
 func TestSessionEnv(t *testing.T) {
-	got := sessionEnv([]string{"PATH=/bin", "CONDA_PKGS_DIRS=/old", "CONDAFS_SESSION=old", "X=CONDA_PKGS_DIRS="}, place{"/m", "/s"}, "abc")
-	want := []string{"PATH=/bin", "X=CONDA_PKGS_DIRS=", "CONDA_PKGS_DIRS=/m/pkgs", "RATTLER_CACHE_DIR=/m/rattler", "CONDAFS_MOUNT=/m", "CONDAFS_SESSION=abc", "CONDAFS_SOCKET=/s"}
+	got := sessionEnv([]string{"PATH=/bin", "CONDA_PKGS_DIRS=/old", "CONDAFS_SESSION=old", "X=CONDA_PKGS_DIRS="}, place{"/m", "/s"}, &control.Started{ID: "abc", Shelf: "/shelf"})
+	want := []string{"PATH=/bin", "X=CONDA_PKGS_DIRS=", "CONDA_PKGS_DIRS=/m/pkgs,/shelf", "RATTLER_CACHE_DIR=/m/rattler", "CONDAFS_MOUNT=/m", "CONDAFS_SESSION=abc", "CONDAFS_SOCKET=/s"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}
@@ -43,8 +45,8 @@ func TestTakeOptions(t *testing.T) {
 	if !o.allowOther || o.store != "/s" || o.logFile != "/l" || !slices.Equal(o.options, []string{"noatime", "max_read=4096"}) {
 		t.Errorf("%+v", o)
 	}
-	o.mountPoint, o.logFormat = "/m", "text"
-	want := []string{"mount", "--foreground", "--ready-fd", "3", "--store", "/s", "--log-file", "/l", "--log-format", "text", "--allow-other", "-o", "noatime", "-o", "max_read=4096", "--", "/m"}
+	o.mountPoint, o.logFormat, o.shelf = "/m", "text", "auto"
+	want := []string{"mount", "--foreground", "--ready-fd", "3", "--store", "/s", "--log-file", "/l", "--log-format", "text", "--allow-other", "--shelf", "auto", "-o", "noatime", "-o", "max_read=4096", "--", "/m"}
 	if got := o.daemonArgs(); !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}

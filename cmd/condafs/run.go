@@ -21,6 +21,7 @@ type runOptions struct {
 	onFailure string
 	namespace string
 	fresh     bool
+	noShelf   bool
 	verbose   bool
 }
 
@@ -85,6 +86,7 @@ not be executed, 1 if the session could not be committed, 4 without a mount.`,
 		}
 	}
 	f.BoolVar(&o.fresh, "new", false, "start a session even within one")
+	f.BoolVar(&o.noShelf, "no-shelf", false, "show all packages on the mount, for clients that know one package directory only")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "tell what was committed")
 	return cmd
 }
@@ -106,7 +108,7 @@ func (a *app) run(cmd *cobra.Command, o runOptions, args []string) (int, error) 
 		return 0, err
 	}
 	if outer := a.getenv(envSession); outer != "" && !o.fresh && same(p.mount, a.getenv(envMount)) {
-		for _, name := range []string{"label", "ephemeral", "on-failure", "namespace"} {
+		for _, name := range []string{"label", "ephemeral", "on-failure", "namespace", "no-shelf"} {
 			if cmd.Flags().Changed(name) {
 				return 0, fault.New("run", "", fault.Usage, fmt.Errorf("--%s is for a new session, and this one joins %s", name, outer)).
 					WithHint("add --new")
@@ -117,12 +119,12 @@ func (a *app) run(cmd *cobra.Command, o runOptions, args []string) (int, error) 
 	c := control.NewClient(p.socket)
 	defer c.Close()
 	s, err := c.Start(cmd.Context(), control.StartRequest{
-		Label: o.label, Command: commandLine(args), Ephemeral: o.ephemeral, OnFailure: o.onFailure,
+		Label: o.label, Command: commandLine(args), Ephemeral: o.ephemeral, OnFailure: o.onFailure, BesideShelf: !o.noShelf && shelfAt(p.mount),
 	})
 	if err != nil {
 		return 0, err
 	}
-	env := sessionEnv(os.Environ(), p, s.ID)
+	env := sessionEnv(os.Environ(), p, s)
 	code, runErr := runChild(p.mount, s.ID, o.namespace, args, env)
 	end := code
 	if runErr != nil {
@@ -144,13 +146,19 @@ func (a *app) run(cmd *cobra.Command, o runOptions, args []string) (int, error) 
 	return code, nil
 }
 
+// shelfAt tells whether the mount has a shelf that this user can read.
+func shelfAt(mount string) bool {
+	info, err := control.ReadInfo(mount)
+	return err == nil && readable(info.Shelf)
+}
+
 // sessionEnv points clients at the mount.
-func sessionEnv(env []string, p place, id string) []string {
+func sessionEnv(env []string, p place, s *control.Started) []string {
 	set := []string{
-		"CONDA_PKGS_DIRS=" + p.mount + "/pkgs",
+		"CONDA_PKGS_DIRS=" + pkgsDirs(p.mount+"/pkgs", s.Shelf),
 		"RATTLER_CACHE_DIR=" + p.mount + "/rattler",
 		envMount + "=" + p.mount,
-		envSession + "=" + id,
+		envSession + "=" + s.ID,
 		envSocket + "=" + p.socket,
 	}
 	out := slices.DeleteFunc(slices.Clone(env), func(s string) bool {

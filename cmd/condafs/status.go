@@ -41,6 +41,9 @@ func printStatus(w io.Writer, s *control.Status) error {
 			[]string{"daemon", fmt.Sprintf("pid %d, %s, since %s", s.PID, s.Version, when(s.Started))},
 			[]string{"sessions", strconv.Itoa(s.Sessions)})
 	}
+	if sh := s.Shelf; sh != nil {
+		rows = append(rows, []string{"shelf", fmt.Sprintf("%s in %s (%s)", plural(sh.Packages, "package"), sh.Path, sh.Sharing)})
+	}
 	rows = append(rows,
 		[]string{"store", s.Store + ", of " + who(s.Owner)},
 		[]string{"snapshot", strconv.FormatUint(s.Head, 10)},

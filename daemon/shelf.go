@@ -1,0 +1,37 @@
+package daemon
+
+import (
+	"condafs/conda"
+	"condafs/cow"
+	"condafs/index"
+	"condafs/shelf"
+)
+
+// openShelf takes up the store's shelf; the result is nil if there is to be none.
+func openShelf(store *index.Store, c Config) (*shelf.Shelf, error) {
+	return shelf.Open(store, shelf.Options{
+		Mode: c.Shelf, Space: cow.SharedSpace, AllUsers: c.AllowOther, Logger: c.Logger,
+		Wanted: func(e *index.Entry) bool { return conda.Trust(e.Trust) == conda.TrustVerified },
+	})
+}
+
+// onShelf is a shelf as the engine sees it.
+type onShelf struct{ *shelf.Shelf }
+
+// Enter implements cow.Shelf.
+func (s onShelf) Enter() cow.ShelfTicket { return s.Shelf.Enter() }
+
+// shelfChanged has the shelf compared with the head.
+func (a *api) shelfChanged() {
+	if a.daemon != nil && a.daemon.shelf != nil {
+		a.daemon.shelf.Sync()
+	}
+}
+
+// shelfPath is the directory that clients take packages from; "" if there is none.
+func (a *api) shelfPath() string {
+	if a.daemon == nil || a.daemon.shelf == nil {
+		return ""
+	}
+	return a.daemon.shelf.Path()
+}

@@ -1,0 +1,49 @@
+package shelf
+
+import (
+	"sync"
+
+	"condafs/hashing"
+)
+
+// Ticket is the right of one session to what is on the shelf now. Until it is given
+// back, all of that stays.
+type Ticket struct {
+	s    *Shelf
+	gen  uint64
+	once sync.Once
+}
+
+// Enter gives a ticket to a session that begins.
+func (s *Shelf) Enter() *Ticket {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := &Ticket{s: s, gen: s.gen}
+	s.tickets[t] = struct{}{}
+	return t
+}
+
+// Hides tells whether the package of this name and tree is on the shelf for the
+// ticket's session. The answer never changes.
+func (t *Ticket) Hides(name string, tree hashing.Digest) bool {
+	t.s.mu.Lock()
+	defer t.s.mu.Unlock()
+	k := t.s.known[name]
+	return k != nil && k.tree == tree && k.since <= t.gen && (k.leaving == 0 || k.leaving > t.gen)
+}
+
+// Leave gives the ticket back. Calls after the first do nothing.
+func (t *Ticket) Leave() {
+	t.once.Do(func() {
+		t.s.mu.Lock()
+		delete(t.s.tickets, t)
+		waiting := false
+		for _, k := range t.s.known {
+			waiting = waiting || k.leaving > 0
+		}
+		t.s.mu.Unlock()
+		if waiting {
+			t.s.nudge()
+		}
+	})
+}
