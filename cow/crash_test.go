@@ -3,16 +3,19 @@
 package cow
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"condafs/fault"
 	"condafs/hashing"
+	"condafs/index"
 	"condafs/internal/failpoint"
 )
 
@@ -81,6 +84,25 @@ func TestFullDiskLosesNothing(t *testing.T) {
 			w.tidy()
 		})
 	}
+}
+
+// die ends the daemon without giving it a chance to finish anything. Handles of
+// files are let go of, as the kernel does.
+func (w *world) die() {
+	w.e.mu.Lock()
+	w.e.closed = true
+	w.e.mu.Unlock()
+	w.e.stop()
+	w.e.await()
+	for _, s := range w.e.all() {
+		if err := s.release(); err != nil {
+			w.t.Error(err)
+		}
+	}
+	if err := w.e.head.close(); err != nil {
+		w.t.Error(err)
+	}
+	w.closeStore()
 }
 
 // death makes the daemon stop in its tracks at a step: nothing works from then on.
@@ -172,4 +194,53 @@ func TestTornManifestIsIgnored(t *testing.T) {
 		t.Error("the package in the overlay is lost") // nothing had moved yet
 	}
 	w.tidy()
+}
+
+// A client that changes a file just after its package was checked, before or after its
+// files moved, has all of them when the daemon died in that moment, and after the next
+// death, too.
+func TestDeathBesideAChange(t *testing.T) {
+	files := map[string]string{"lib/data": "data"}
+	for i := range 40 {
+		files[fmt.Sprint("lib/", i)] = fmt.Sprint("content ", i)
+	}
+	f := makePackage(t, "tool-1.0-0", files)
+	for _, at := range []failpoint.Point{failpoint.ManifestRenamed, failpoint.SealDone, failpoint.PublishBegin} {
+		t.Run(string(at), func(t *testing.T) {
+			w := newWorld(t)
+			g := newGate()
+			defer failpoint.Set(w.dir, g.reach)()
+			pid, c := w.process()
+			c.download(f)
+			c.extract(f)
+			g.arm(at)
+			c.finish(f)
+			for !g.hasArrived() {
+				time.Sleep(time.Millisecond)
+			}
+			c.write("pkgs/"+f.dist+"/lib/data", "mine")
+			g.open(errDead)
+			for range 2 {
+				w.die()
+				g.revive()
+				w.open()
+				w.await()
+				if _, err := w.store.GC(ctx, index.GCOptions{}, nil); err != nil {
+					t.Fatal(err)
+				}
+				again := w.client(pid)
+				if again.s.ID() != c.s.ID() {
+					t.Fatal("the client is in another session")
+				}
+				for p, content := range f.files {
+					if p == "lib/data" {
+						content = "mine"
+					}
+					if got, err := again.tryRead("pkgs/" + f.dist + "/" + p); err != nil || got != content {
+						t.Errorf("%s holds %q, %v", p, got, err)
+					}
+				}
+			}
+		})
+	}
 }

@@ -42,6 +42,8 @@ type manifestFile struct {
 const (
 	redoSuffix = ".redo"
 	doneSuffix = ".done"
+	keptSuffix = ".kept" // of content that was given up for the head, and that the view shows
+	goneSuffix = ".gone" // holds a path whose deletion has been published, and nothing else
 )
 
 func (s *Session) sealedDir() string { return filepath.Join(s.dir(), "sealed") }
@@ -59,8 +61,7 @@ func (s *Session) writeManifest(p *part, it *item) (string, error) {
 	if err != nil {
 		return "", fault.New("write manifest", p.path, fault.Other, err)
 	}
-	key := hashing.Sum([]byte(p.path))
-	name := filepath.Join(s.sealedDir(), hex.EncodeToString(key[:12])+redoSuffix)
+	name := s.manifestName(p.path) + redoSuffix
 	if err := os.MkdirAll(s.sealedDir(), 0o700); err != nil {
 		return "", fault.New("write manifest", p.path, fault.Other, err)
 	}
@@ -74,6 +75,37 @@ func (s *Session) writeManifest(p *part, it *item) (string, error) {
 		return "", errors.Join(fault.New("write manifest", p.path, fault.Other, err), removeManifest(tmp))
 	}
 	return name, nil
+}
+
+// manifestName returns the file for a path, without its suffix.
+func (s *Session) manifestName(path string) string {
+	key := hashing.Sum([]byte(path))
+	return filepath.Join(s.sealedDir(), hex.EncodeToString(key[:12]))
+}
+
+// writeDeletion keeps for the next daemon that a deletion has been published.
+func (s *Session) writeDeletion(path string) error {
+	name := s.manifestName(path) + goneSuffix
+	err := os.MkdirAll(s.sealedDir(), 0o700)
+	if err == nil {
+		err = os.WriteFile(name+".tmp", []byte(path), 0o600)
+	}
+	if err == nil {
+		err = os.Rename(name+".tmp", name)
+	}
+	if err != nil {
+		return fault.New("note deletion", path, fault.Other, err)
+	}
+	return nil
+}
+
+// readDeletion reads what writeDeletion has written.
+func readDeletion(name string) (path string, err error) {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return "", fault.New("read deletion", name, fault.Other, err)
+	}
+	return string(b), nil
 }
 
 // sealing is what a manifest is about.
@@ -116,6 +148,16 @@ func readSealing(name string) (*sealing, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// giveUpManifest notes that an item is not to be published, and goes on keeping its
+// content: the view may show the rest of it.
+func giveUpManifest(it *item) error {
+	base := strings.TrimSuffix(strings.TrimSuffix(it.manifest, redoSuffix), doneSuffix)
+	if err := os.Rename(it.manifest, base+keptSuffix); err != nil {
+		return fault.New("give manifest up", it.manifest, fault.Other, err)
+	}
+	return nil
 }
 
 // settleManifest notes that the item needs no redo any more.

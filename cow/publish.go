@@ -64,8 +64,10 @@ func (s *Session) dropDamaged() ([]Note, error) {
 			return lost, err
 		}
 		delete(s.items, p)
-		if err := removeManifest(it.manifest); err != nil {
-			return lost, err
+		if it.manifest != "" {
+			if err := giveUpManifest(it); err != nil {
+				return lost, err
+			}
 		}
 		lost = append(lost, Note{p, err.Error()})
 	}
@@ -411,6 +413,11 @@ func (o *groupOp) settle(s *Session, r *Report) error {
 	for _, it := range o.items {
 		errs = append(errs, s.settled(it))
 	}
+	if o.ruling == publish || o.ruling == remove {
+		for _, p := range o.deleted {
+			errs = append(errs, s.settleDeletion(p))
+		}
+	}
 	return errors.Join(errs...)
 }
 
@@ -475,17 +482,22 @@ func (s *Session) listAt(e *index.Entry) ([]byte, error) {
 	return readAll(func() (*os.File, error) { return s.e.store.OpenBlob(e.Digest) })
 }
 
-// settleDeletion notes that a deletion has been published.
+// settleDeletion notes that a deletion has been published, also for the next daemon:
+// what the client makes there later starts from nothing.
 func (s *Session) settleDeletion(path string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.removed[path] = true
 	it := s.items[path]
 	delete(s.items, path)
-	if it == nil || it.manifest == "" {
-		return nil
+	var err error
+	if !s.view.retired.Load() { // else nothing more will be made
+		err = s.writeDeletion(path)
 	}
-	return removeManifest(it.manifest)
+	if it != nil && it.manifest != "" {
+		err = errors.Join(err, removeManifest(it.manifest))
+	}
+	return err
 }
 
 // dirOp publishes a directory that merely holds units.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"condafs/beneath"
 	"condafs/fault"
@@ -129,6 +130,14 @@ func (s *Session) readManifests() ([]*sealing, error) {
 	}
 	var list []*sealing
 	for _, n := range names {
+		if strings.HasSuffix(n.Name(), goneSuffix) {
+			path, err := readDeletion(filepath.Join(s.sealedDir(), n.Name()))
+			if err != nil {
+				return nil, err
+			}
+			s.removed[path] = true
+			continue
+		}
 		r, err := readSealing(filepath.Join(s.sealedDir(), n.Name()))
 		switch {
 		case fault.Is(err, fault.Corrupt):
@@ -142,7 +151,9 @@ func (s *Session) readManifests() ([]*sealing, error) {
 		}
 		s.keep(r.item.public)
 		s.keep(r.shown)
-		list = append(list, r)
+		if !strings.HasSuffix(n.Name(), keptSuffix) {
+			list = append(list, r)
+		}
 	}
 	return list, nil
 }
@@ -155,7 +166,7 @@ func (s *Session) redo(sealed []*sealing) {
 		if !r.item.settled {
 			if err := s.redoItem(r); err != nil {
 				s.e.log.Warn("what was being sealed when the daemon died is lost", "session", s.id, "path", r.item.path, "error", err)
-				if err := removeManifest(r.item.manifest); err != nil {
+				if err := giveUpManifest(r.item); err != nil {
 					s.e.log.Warn("its manifest stays", "session", s.id, "error", err)
 				}
 				continue
@@ -170,7 +181,19 @@ func (s *Session) redo(sealed []*sealing) {
 // redoItem does the rest of what seal had begun. Doing it again changes nothing.
 func (s *Session) redoItem(r *sealing) error {
 	path := r.item.path
+	// All is looked at before anything moves: a client may have changed a file after the
+	// manifest was written, and then the others must stay where they are.
+	var left []manifestFile
 	for _, f := range r.overlay {
+		inOverlay, err := s.checkSealed(join(path, string(f.Rel)), f.Digest)
+		if err != nil {
+			return err
+		}
+		if inOverlay {
+			left = append(left, f)
+		}
+	}
+	for _, f := range left {
 		if err := s.redoFile(join(path, string(f.Rel)), f.Digest); err != nil {
 			return err
 		}
@@ -183,33 +206,40 @@ func (s *Session) redoItem(r *sealing) error {
 	return err
 }
 
-// redoFile makes sure that a blob is in the store, whole. It is there if the
-// file was moved, though a machine that died may not have written all of it. The
-// client has had the overlay since the manifest was written: what was a file may be
-// a link now.
-func (s *Session) redoFile(path string, d hashing.Digest) error {
+// checkSealed makes sure that a file's content is what was checked, in the overlay or in
+// the store. It is there if the file was moved, though a machine that died may not have
+// written all of it. The client has had the overlay since the manifest was written: what
+// was a file may be a link now.
+func (s *Session) checkSealed(path string, d hashing.Digest) (inOverlay bool, err error) {
 	dirfd, name, err := beneath.Parent(s.view.rootfd, path)
 	var f *os.File
 	if err == nil {
 		defer unix.Close(dirfd) //nolint:errcheck // of O_PATH, it has nothing to tell
 		f, err = beneath.OpenFile(dirfd, name)
 	}
-	inOverlay := err == nil
+	inOverlay = err == nil
 	if errors.Is(err, fs.ErrNotExist) {
 		f, err = s.e.store.OpenBlob(d)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	sums, err := hashing.File(f, 0)
 	if err := errors.Join(err, f.Close()); err != nil {
-		return err
+		return false, err
 	}
 	if sums.Blake3 != d {
-		return fault.New("recover", path, fault.Corrupt, errors.New("its content is not what was checked"))
+		return false, fault.New("recover", path, fault.Corrupt, errors.New("its content is not what was checked"))
 	}
-	if !inOverlay {
-		return nil
+	return inOverlay, nil
+}
+
+// redoFile moves a file of the overlay, which has been checked, into the store.
+func (s *Session) redoFile(path string, d hashing.Digest) error {
+	dirfd, name, err := beneath.Parent(s.view.rootfd, path)
+	if err != nil {
+		return err
 	}
+	defer unix.Close(dirfd) //nolint:errcheck // of O_PATH, it has nothing to tell
 	return s.adopt(dirfd, name, d)
 }

@@ -130,7 +130,7 @@ func (p *fakeProcs) Watch(id proc.ID, f func(proc.Exit)) (func(), error) {
 
 // world is a store, an engine and processes to test with.
 type world struct {
-	t     testing.TB
+	t     tb
 	dir   string
 	procs *fakeProcs
 	store *index.Store
@@ -166,9 +166,15 @@ func newWorld(t testing.TB) *world {
 	if t, ok := t.(*testing.T); ok {
 		t.Parallel() // most of the time is spent waiting for the disk
 	}
-	w := &world{t: t, dir: t.TempDir(), procs: newFakeProcs(), log: new(lockedBuffer), now: time.Unix(1_800_000_000, 0), mount: "/mnt/condafs"}
-	w.open()
+	w := newWorldAt(t, t.TempDir())
 	t.Cleanup(w.close)
+	return w
+}
+
+// newWorldAt makes one in a directory. Close it.
+func newWorldAt(t tb, dir string) *world {
+	w := &world{t: t, dir: dir, procs: newFakeProcs(), log: new(lockedBuffer), now: time.Unix(1_800_000_000, 0), mount: "/mnt/condafs"}
+	w.open()
 	return w
 }
 
@@ -204,25 +210,6 @@ func (w *world) closeStore() {
 		w.t.Errorf("close store: %v", err)
 	}
 	w.e = nil
-}
-
-// die ends the daemon without giving it a chance to finish anything. Handles of
-// files are let go of, as the kernel does.
-func (w *world) die() {
-	w.e.mu.Lock()
-	w.e.closed = true
-	w.e.mu.Unlock()
-	w.e.stop()
-	w.e.await()
-	for _, s := range w.e.all() {
-		if err := s.release(); err != nil {
-			w.t.Error(err)
-		}
-	}
-	if err := w.e.head.close(); err != nil {
-		w.t.Error(err)
-	}
-	w.closeStore()
 }
 
 // await waits until the engine has done what it does in the background.
@@ -293,6 +280,8 @@ type tb interface {
 	Errorf(format string, args ...any)
 	Fatal(args ...any)
 	Fatalf(format string, args ...any)
+	Failed() bool
+	Logf(format string, args ...any)
 }
 
 // client is a program that works on a view by paths, as the kernel would.

@@ -1,0 +1,497 @@
+//go:build condafs_faults
+
+package cow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"condafs/conda"
+	"condafs/fault"
+	"condafs/hashing"
+	"condafs/index"
+	"condafs/internal/failpoint"
+
+	"pgregory.net/rapid"
+)
+
+var errDead = fault.New("die", "", fault.IO, errors.New("the daemon is dead"))
+
+// gate stops the engine at a step of a commit until it is opened, or lets it die there.
+type gate struct {
+	mu      sync.Mutex
+	armed   failpoint.Point
+	arrived bool
+	opened  chan error
+	dead    bool
+}
+
+func newGate() *gate { return &gate{opened: make(chan error)} }
+
+func (g *gate) reach(at failpoint.Point) error {
+	g.mu.Lock()
+	switch {
+	case g.dead:
+		g.mu.Unlock()
+		return errDead
+	case g.armed != at:
+		g.mu.Unlock()
+		return nil
+	}
+	g.armed, g.arrived = "", true
+	g.mu.Unlock()
+	return <-g.opened
+}
+
+func (g *gate) arm(at failpoint.Point) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.armed = at
+}
+
+func (g *gate) hasArrived() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.arrived
+}
+
+// open lets who waits go on, or fail, and everybody after him.
+func (g *gate) open(err error) {
+	g.mu.Lock()
+	waits := g.arrived
+	g.armed, g.arrived, g.dead = "", false, err != nil
+	g.mu.Unlock()
+	if waits {
+		g.opened <- err
+	}
+}
+
+// revive lets a new daemon pass.
+func (g *gate) revive() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.dead = false
+}
+
+// pausing is a commit that stands at a step.
+type pausing struct {
+	s    *idealSession
+	at   failpoint.Point
+	pkg  string // "": all of a session that is over
+	exit int
+
+	meddled bool  // its client has changed what is being committed
+	head    facts // when it stopped
+}
+
+// sweeping is a garbage collection that goes on beside the rest.
+type sweeping struct {
+	open chan struct{}
+	done chan error
+}
+
+// settle waits until the engine has done all that it does in the background, but for
+// what stands at the gate.
+func (h *history) settle() {
+	for {
+		want := 0
+		if h.gate.hasArrived() {
+			want = 1
+		}
+		h.w.e.mu.Lock()
+		running := h.w.e.running
+		h.w.e.mu.Unlock()
+		if running <= want {
+			return
+		}
+		time.Sleep(50 * time.Microsecond)
+	}
+}
+
+func (h *history) notPaused(t *rapid.T) {
+	if h.paused != nil {
+		t.Skip("something is paused already")
+	}
+}
+
+var steps = []failpoint.Point{failpoint.ManifestRenamed, failpoint.SealMoved, failpoint.SealDone, failpoint.PublishBegin, failpoint.PublishDone}
+
+// pauseInstall installs a package, whose commit stops at a step.
+func (h *history) pauseInstall(t *rapid.T) {
+	h.notPaused(t)
+	s, f := h.pick(t), h.pickPackage(t)
+	at := rapid.SampledFrom(steps).Draw(t, "step")
+	pkg := f.path()
+	s.fetch(f)
+	h.touched(s, pkg, false)
+	s.unpack(f, false)
+	h.touched(s, pkg, false)
+	h.gate.arm(at)
+	s.client.finish(f)
+	s.set(pkg, shown{id: f.id(), whole: true})
+	h.settle()
+	if !h.gate.hasArrived() {
+		h.gate.arm("")
+		h.touched(s, pkg, true)
+		return
+	}
+	s.jobs[pkg] = true
+	h.paused = &pausing{s: s, at: at, pkg: pkg}
+	switch at {
+	case failpoint.SealDone: // the directory, and its archive not yet
+		s.take(pkg, conda.TrustVerified, h.recordOf[f.id()])
+	case failpoint.PublishBegin:
+		s.takePackage(pkg)
+	case failpoint.PublishDone:
+		s.completed(pkg)
+	}
+	h.paused.head = maps.Clone(h.head)
+}
+
+// pauseExit lets a process end, and the commit that follows stop at a step.
+func (h *history) pauseExit(t *rapid.T) {
+	h.notPaused(t)
+	s := h.pick(t)
+	if s.explicit {
+		t.Skip("whoever ends a command waits for the commit")
+	}
+	at := rapid.SampledFrom(steps).Draw(t, "step")
+	status := rapid.SampledFrom([]int{0, 0, -9}).Draw(t, "status")
+	h.gate.arm(at)
+	h.leave(s, status)
+	h.settle()
+	if !h.gate.hasArrived() {
+		h.gate.arm("")
+		h.left(s)
+		return
+	}
+	h.paused = &pausing{s: s, at: at, exit: status}
+	if at == failpoint.PublishDone {
+		h.left(s)
+		// A daemon that dies now finds no more in the overlay than its list.
+		maps.DeleteFunc(s.overlay, func(p string, _ bool) bool { return p != listPath })
+		clear(s.gone)
+	}
+	h.paused.head = maps.Clone(h.head)
+}
+
+// meddle lets the client of a paused commit change what is being committed.
+func (h *history) meddle(t *rapid.T) {
+	p := h.paused
+	if p == nil || p.pkg == "" || p.at == failpoint.SealMoved {
+		t.Skip("nothing to meddle with")
+	}
+	p.meddled = true
+	p.s.client.t = t
+	switch what := rapid.IntRange(0, 2).Draw(t, "what"); {
+	case what == 0:
+		p.s.clear(p.pkg)
+	case what == 1 && p.at != failpoint.SealDone:
+		p.s.drop(archivePath(p.pkg))
+	default:
+		if pkg, ok := p.s.view[p.pkg]; ok {
+			p.s.client.write(p.pkg+"/lib/data", "evil")
+			pkg.bad = true
+			p.s.set(p.pkg, pkg)
+		}
+	}
+	h.settle()
+}
+
+func (h *history) resume(t *rapid.T) {
+	if h.paused == nil && h.sweeper == nil {
+		t.Skip("nothing is paused")
+	}
+	h.letGo(nil)
+}
+
+// letGo opens the gate, and ends a slow collection.
+func (h *history) letGo(err error) {
+	if g := h.sweeper; g != nil {
+		h.sweeper = nil
+		close(g.open)
+		if gcErr := <-g.done; gcErr != nil && err == nil {
+			h.t.Fatal(gcErr)
+		}
+	}
+	p := h.paused
+	h.paused = nil
+	h.gate.open(err)
+	if p == nil || err != nil {
+		return
+	}
+	h.settle()
+	if p.pkg == "" {
+		if p.at != failpoint.PublishDone {
+			h.left(p.s)
+		}
+		return
+	}
+	if p.at == failpoint.SealDone && p.s.overlay[archivePath(p.pkg)] {
+		a := p.s.view[archivePath(p.pkg)]
+		p.s.take(archivePath(p.pkg), conda.TrustVerified, h.shaOf[a.id])
+	}
+	if p.at == failpoint.SealDone || p.at == failpoint.PublishBegin {
+		p.s.publish()
+	}
+	p.s.completed(p.pkg) // again, if its client has gone on
+}
+
+// collect frees what nothing refers to: check shows that it was nothing else.
+func (h *history) collect(t *rapid.T) {
+	if h.sweeper != nil {
+		t.Skip("one collection at a time")
+	}
+	if _, err := h.w.store.GC(ctx, index.GCOptions{}, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// collectSlowly starts a collection that stops once it has looked at some blobs.
+func (h *history) collectSlowly(t *rapid.T) {
+	if h.sweeper != nil {
+		t.Skip("one collection at a time")
+	}
+	after := rapid.Int64Range(1, 12).Draw(t, "blobs")
+	g := &sweeping{open: make(chan struct{}), done: make(chan error, 1)}
+	waits := make(chan struct{})
+	store := h.w.store
+	go func() {
+		_, err := store.GC(context.Background(), index.GCOptions{}, func(done, _ int64) {
+			if done == after {
+				close(waits)
+				<-g.open
+			}
+		})
+		g.done <- err
+	}()
+	select {
+	case <-waits:
+		h.sweeper = g
+	case err := <-g.done:
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// die ends the daemon at once, perhaps in the middle of a commit. Clients live on and
+// find their overlays again, or die meanwhile; what was cut short is not trusted.
+func (h *history) die(t *rapid.T) {
+	h.settle()
+	if p := h.paused; p != nil && p.at == failpoint.PublishDone && (p.meddled || !maps.Equal(p.head, h.head)) {
+		// Whoever removes or replaces what was published, in the moment before its
+		// manifest says so, may find that undone after a crash: it is merged again.
+		h.letGo(nil)
+	}
+	paused := h.paused
+	h.letGo(errDead)
+	h.w.die()
+	var recoveries []recovery
+	if paused != nil && paused.pkg == "" {
+		// Its process is gone: all that was sealed is published, and what can be checked.
+		h.forget(paused.s)
+		if paused.at != failpoint.PublishDone {
+			h.crashed(paused.s)
+		}
+		recoveries = append(recoveries, recovery{paused.s, units, true})
+	}
+	for _, s := range h.sessions {
+		h.crashed(s)
+		s.killed = true
+	}
+	h.restart(t, recoveries)
+}
+
+// stop ends the daemon in order: what is complete is committed, and the rest waits.
+func (h *history) stop(t *rapid.T) {
+	h.letGo(nil)
+	h.w.close()
+	for _, s := range h.sessions {
+		if !s.kept && !s.deferred() {
+			s.commit(units, false)
+		}
+		h.crashed(s)
+	}
+	h.restart(t, nil)
+}
+
+// crashed leaves a session what is on disk.
+func (h *history) crashed(s *idealSession) {
+	clear(s.jobs)
+	s.held = false
+	known := h.manifests(s)
+	for p, it := range s.items {
+		_, ok := known[p]
+		if now, there := s.view[p]; !ok || !it.settled && (!there || now.id != it.id || now.bad) {
+			delete(s.items, p)
+		}
+	}
+	for p, settled := range known {
+		now := s.view[p]
+		if s.items[p] == nil && !settled && s.overlay[p] && !now.bad && h.sealedID(s, p) == now.id {
+			s.takeSealed(p)
+		}
+	}
+}
+
+// takeSealed is about what was being sealed when the daemon died.
+func (s *idealSession) takeSealed(p string) {
+	switch {
+	case slices.Contains(packagePaths, p):
+		_, trust := s.judge(p)
+		s.take(p, trust, s.ideal.recordOf[s.view[p].id])
+	case s.ideal.shaOf[s.view[p].id] != "":
+		s.takeArchive(p[:len(p)-len(".conda")])
+	default:
+		s.take(p, conda.TrustOpaque, "")
+	}
+}
+
+// manifests returns what the session has sealed, and whether that is merged.
+func (h *history) manifests(s *idealSession) map[string]bool {
+	known := map[string]bool{}
+	for _, r := range h.readManifests(s) {
+		known[r.item.path] = r.item.settled
+	}
+	return known
+}
+
+func (h *history) readManifests(s *idealSession) []*sealing {
+	dir := s.client.s.sealedDir()
+	names, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		h.t.Fatal(err)
+	}
+	var list []*sealing
+	for _, n := range names {
+		if strings.HasSuffix(n.Name(), goneSuffix) || strings.HasSuffix(n.Name(), keptSuffix) {
+			continue
+		}
+		r, err := readSealing(dir + "/" + n.Name())
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		list = append(list, r)
+	}
+	return list
+}
+
+// sealedID returns the id of the content that a manifest is about.
+func (h *history) sealedID(s *idealSession, p string) string {
+	for _, r := range h.readManifests(s) {
+		if r.item.path == p {
+			return h.idOf(p, &r.item.public.entry, r.item.public.tree, func(d hashing.Digest) string { return h.ids[d] })
+		}
+	}
+	return ""
+}
+
+// recovery is the commit of a session that a restarted daemon finds.
+type recovery struct {
+	s     *idealSession
+	what  scope
+	final bool
+}
+
+// restart starts the daemon again. Some processes have died meanwhile.
+func (h *history) restart(t *rapid.T, recoveries []recovery) {
+	for i, s := range slices.Clone(h.sessions) {
+		if !s.kept && rapid.IntRange(0, 4).Draw(t, fmt.Sprint("process ", i, " dies")) == 0 {
+			h.w.procs.exit(s.pid)
+			h.forget(s)
+			recoveries = append(recoveries, recovery{s, s.policy(), true})
+		}
+	}
+	h.gate.revive()
+	h.w.open()
+	h.settle()
+	var over []*idealSession // that had nothing to come back to
+	for _, s := range h.sessions {
+		real, ok := h.w.e.Session(s.client.s.ID())
+		switch {
+		case !ok:
+			over = append(over, s)
+			if s.dirty() {
+				t.Fatalf("the session of process %d is lost", s.pid)
+			}
+		default:
+			s.client = &client{t: t, s: real, v: real.View()}
+			if !s.kept && !s.deferred() {
+				recoveries = append(recoveries, recovery{s, units, false})
+			}
+		}
+	}
+	h.inAnyOrder(recoveries)
+	for _, s := range over {
+		h.forget(s)
+		if !s.kept {
+			h.enter(s.uid, s.pid)
+		}
+	}
+	for _, s := range h.sessions {
+		if s.kept {
+			continue
+		}
+		if c := h.w.clientAs(s.pid, s.uid); c.s != s.client.s {
+			t.Fatalf("process %d is in session %s, want %s", s.pid, c.s.ID(), s.client.s.ID())
+		}
+	}
+}
+
+// inAnyOrder commits sessions that the daemon commits at the same time, in the order
+// that explains the head.
+func (h *history) inAnyOrder(list []recovery) {
+	head := h.realHead()
+	var why []string
+	var try func(left []recovery) bool
+	try = func(left []recovery) bool {
+		if len(left) == 0 {
+			why = append(why, h.differs(head))
+			return why[len(why)-1] == ""
+		}
+		for i := range left {
+			now := h.save(list)
+			left[i].s.commit(left[i].what, left[i].final)
+			if try(slices.Delete(slices.Clone(left), i, i+1)) {
+				return true
+			}
+			now()
+		}
+		return false
+	}
+	if !try(list) {
+		h.t.Fatalf("no order of %d sessions explains the head after a restart:\n%s", len(list), strings.Join(why, "\n"))
+	}
+}
+
+// save returns how to bring the ideal back to what it is now.
+func (h *history) save(list []recovery) (restore func()) {
+	var undo []func()
+	was := *h.ideal
+	was.head, was.quarantined = maps.Clone(was.head), slices.Clone(was.quarantined)
+	undo = append(undo, func() { *h.ideal = was })
+	for _, r := range list {
+		s := *r.s
+		s.overlay, s.gone, s.gained, s.removed = maps.Clone(s.overlay), maps.Clone(s.gone), maps.Clone(s.gained), maps.Clone(s.removed)
+		s.items = maps.Clone(s.items)
+		for p, it := range s.items {
+			c := *it
+			s.items[p] = &c
+		}
+		undo = append(undo, func() { *r.s = s })
+	}
+	return func() {
+		for _, f := range undo {
+			f()
+		}
+	}
+}

@@ -1,0 +1,63 @@
+package cow
+
+import "testing"
+
+// What a session has published as deleted is no longer what it started from, for the
+// next daemon too: the same package, made again, is new.
+func TestDeletionOutlivesTheDaemon(t *testing.T) {
+	w := newWorld(t)
+	f := makePackage(t, "tool-1.0-0", nil)
+	pid, c := w.process()
+	c.install(f)
+	w.exit(pid)
+	pid, c = w.process()
+	c.remove("pkgs/" + f.dist)
+	c.remove("pkgs/" + f.fn())
+	if _, err := w.e.Commit(ctx, c.s.ID()); err != nil {
+		t.Fatal(err)
+	}
+	if w.head(shared+f.dist) != nil {
+		t.Error("not deleted")
+	}
+	c.write("pkgs/note", "1")
+	w.close()
+	w.open()
+	w.await()
+	again := w.client(pid)
+	if again.s.ID() != c.s.ID() {
+		t.Fatal("the client is in another session")
+	}
+	again.install(f)
+	w.await()
+	if w.trust(shared+f.dist) != "verified" || w.trust(shared+f.fn()) != "verified" {
+		t.Error("not published again")
+	}
+	w.exit(pid)
+	w.client(w.procs.spawn(1)).has(f)
+}
+
+// A deletion from a group of files counts once: what somebody else makes there
+// afterwards is not deleted again.
+func TestDeletionFromAGroupCountsOnce(t *testing.T) {
+	const name, text = "cache/abcd1234.json", `{"packages": {}}`
+	w := newWorld(t)
+	write := func() {
+		pid, c := w.process()
+		c.write("pkgs/"+name, text)
+		w.exit(pid)
+	}
+	write()
+	pid, c := w.process()
+	c.remove("pkgs/" + name)
+	if _, err := w.e.Commit(ctx, c.s.ID()); err != nil {
+		t.Fatal(err)
+	}
+	if w.head(mine+name) != nil {
+		t.Error("not deleted")
+	}
+	write()
+	w.exit(pid)
+	if w.head(mine+name) == nil {
+		t.Error("deleted once more")
+	}
+}
