@@ -116,7 +116,7 @@ func serve(t *testing.T, f *fake) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := NewServer(f, uint32(os.Getuid()), slog.New(slog.DiscardHandler))
+	s := NewServer(f, uint32(os.Getuid()), true, slog.New(slog.DiscardHandler))
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	c := NewClient(path)
@@ -245,7 +245,7 @@ func TestKindsSurviveTheSocket(t *testing.T) {
 func TestWhoMay(t *testing.T) {
 	const owner = 500
 	f := &fake{}
-	s := NewServer(f, owner, slog.New(slog.DiscardHandler))
+	s := NewServer(f, owner, true, slog.New(slog.DiscardHandler))
 	status := func(p *Peer, method, path string) int {
 		pr, pw := net.Pipe()
 		defer pw.Close()
@@ -485,7 +485,7 @@ func TestSocketPath(t *testing.T) {
 }
 
 func TestOthersCannotUseUpTheDaemon(t *testing.T) {
-	l := newLimits(500)
+	l := newLimits(500, true)
 	for range maxPerUser {
 		if !l.enter(1000) {
 			t.Fatal("turned away too early")

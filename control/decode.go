@@ -16,7 +16,8 @@ type request interface{ check() error }
 // the zero T. Unknown fields are errors: a misspelt "dry_run" must not collect.
 func decode[T request](r io.Reader) (T, error) {
 	var v T
-	d := json.NewDecoder(io.LimitReader(r, maxBody+1))
+	limited := &io.LimitedReader{R: r, N: maxBody + 1}
+	d := json.NewDecoder(limited)
 	d.DisallowUnknownFields()
 	switch err := d.Decode(&v); {
 	case errors.Is(err, io.EOF) && d.InputOffset() == 0: // nothing but white space
@@ -27,7 +28,7 @@ func decode[T request](r io.Reader) (T, error) {
 			return v, badRequest(errors.New("more than one JSON value"))
 		}
 	}
-	if d.InputOffset() > maxBody {
+	if limited.N == 0 {
 		return v, badRequest(fmt.Errorf("larger than %d bytes", maxBody))
 	}
 	if err := v.check(); err != nil {

@@ -1,8 +1,11 @@
 package control
 
 import (
+	"context"
 	"net"
 	"sync"
+
+	"condafs/fault"
 )
 
 const (
@@ -11,42 +14,79 @@ const (
 	// maxOthers bounds those of all such users together, so that they cannot use
 	// up the daemon's file descriptors.
 	maxOthers = 512
+	// maxReads bounds the questions of one such user that are worked on at a time: an
+	// answer may look at the whole index. More of them wait.
+	maxReads = 2
 )
 
-// limits counts connections of users other than the owner and root, who are never
+// limits counts what users other than the owner and root ask for, who are never
 // turned away.
 type limits struct {
+	owner  uint32
+	others bool // such users are let in at all
+
 	mu    sync.Mutex
-	owner uint32
 	total int
-	users map[uint32]int
+	users map[uint32]*visitor
 }
 
-func newLimits(owner uint32) *limits { return &limits{owner: owner, users: map[uint32]int{}} }
+// visitor is a user with connections.
+type visitor struct {
+	conns int
+	reads chan struct{}
+}
+
+func newLimits(owner uint32, others bool) *limits {
+	return &limits{owner: owner, others: others, users: map[uint32]*visitor{}}
+}
+
+func (l *limits) free(uid uint32) bool { return uid == 0 || uid == l.owner }
 
 func (l *limits) enter(uid uint32) bool {
-	if uid == 0 || uid == l.owner {
+	if l.free(uid) {
 		return true
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.total >= maxOthers || l.users[uid] >= maxPerUser {
+	v := l.users[uid]
+	if v == nil {
+		v = &visitor{reads: make(chan struct{}, maxReads)}
+	}
+	if !l.others || l.total >= maxOthers || v.conns >= maxPerUser {
 		return false
 	}
 	l.total++
-	l.users[uid]++
+	v.conns++
+	l.users[uid] = v
 	return true
 }
 
 func (l *limits) leave(uid uint32) {
-	if uid == 0 || uid == l.owner {
+	if l.free(uid) {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.total--
-	if l.users[uid]--; l.users[uid] == 0 {
+	v := l.users[uid]
+	if v.conns--; v.conns == 0 {
 		delete(l.users, uid)
+	}
+}
+
+// read waits for the user's turn to ask a question. The caller calls done after it.
+func (l *limits) read(ctx context.Context, uid uint32) (done func(), err error) {
+	l.mu.Lock()
+	v := l.users[uid]
+	l.mu.Unlock()
+	if v == nil {
+		return func() {}, nil
+	}
+	select {
+	case v.reads <- struct{}{}:
+		return func() { <-v.reads }, nil
+	case <-ctx.Done():
+		return nil, fault.New("wait", "", fault.Canceled, context.Cause(ctx))
 	}
 }
 

@@ -47,6 +47,15 @@ func answer[Q request, T any](s *Server, may rule, f func(context.Context, API, 
 			writeError(w, err)
 			return
 		}
+		if r.Method == http.MethodGet {
+			p, _ := peerFrom(r.Context())
+			done, err := s.limit.read(r.Context(), p.UID)
+			if err != nil {
+				writeError(w, err)
+				return
+			}
+			defer done()
+		}
 		v, err := f(r.Context(), api, r, q)
 		if err != nil {
 			writeError(w, err)

@@ -26,10 +26,11 @@ type Server struct {
 	limit   *limits
 }
 
-// NewServer makes a server that lets owner and root do everything. log takes what
-// goes wrong on connections.
-func NewServer(b Backend, owner uint32, log *slog.Logger) *Server {
-	s := &Server{backend: b, owner: owner, limit: newLimits(owner)}
+// NewServer makes a server that lets owner and root do everything. Other users are
+// let in only with others: that they can reach the socket is not enough. log takes
+// what goes wrong on connections.
+func NewServer(b Backend, owner uint32, others bool, log *slog.Logger) *Server {
+	s := &Server{backend: b, owner: owner, limit: newLimits(owner, others)}
 	s.http = &http.Server{
 		Handler:           s.routes(),
 		ReadHeaderTimeout: 10 * time.Second,

@@ -327,15 +327,34 @@ func (s *Session) removeFiles() error {
 	return nil
 }
 
-// Sessions lists the sessions that have not ended, oldest first.
-func (e *Engine) Sessions() []SessionInfo {
+// Sessions lists the sessions that have not ended, oldest first. With uids, only
+// those of these users: describing one means to look through its overlay.
+func (e *Engine) Sessions(uids ...uint32) []SessionInfo {
 	infos := []SessionInfo{}
 	for _, s := range e.all() {
+		if len(uids) > 0 && !slices.Contains(uids, s.uid) {
+			continue
+		}
 		if info, ok := s.info(); ok {
 			infos = append(infos, info)
 		}
 	}
 	return infos
+}
+
+// SessionIDs lists the ids of the sessions that have not ended, oldest first, of
+// these users or, without any, of all.
+func (e *Engine) SessionIDs(uids ...uint32) []string {
+	var ids []string
+	for _, s := range e.all() {
+		e.mu.Lock()
+		live := s.state != stateEnded
+		e.mu.Unlock()
+		if live && (len(uids) == 0 || slices.Contains(uids, s.uid)) {
+			ids = append(ids, s.id)
+		}
+	}
+	return ids
 }
 
 func (s *Session) info() (SessionInfo, bool) {

@@ -46,7 +46,7 @@ func (a *api) Status(context.Context) (*control.Status, error) {
 	}
 	if d := a.daemon; d != nil {
 		s.PID, s.Started, s.MountPoint = pid(), d.started, d.config.MountPoint
-		s.Sessions = len(d.engine.Sessions())
+		s.Sessions = len(d.engine.SessionIDs())
 		if d.shelf != nil {
 			s.Shelf = &control.Shelf{Path: d.shelf.Path(), Sharing: d.shelf.Sharing().String(), Packages: d.shelf.Count()}
 		}

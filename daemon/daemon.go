@@ -129,7 +129,7 @@ const (
 
 func (d *daemon) serve(ctx context.Context, l net.Listener, ready Ready) error {
 	log := d.config.Logger
-	server := control.NewServer(backend{d}, d.owner, log)
+	server := control.NewServer(backend{d}, d.owner, d.config.AllowOther, log)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 

@@ -17,10 +17,12 @@ func (a *api) Sessions(context.Context) ([]control.Session, error) {
 	if a.daemon == nil {
 		return l, nil
 	}
-	for _, s := range a.daemon.engine.Sessions() {
-		if a.all || s.UID == a.peer.UID {
-			l = append(l, session(s))
-		}
+	var of []uint32
+	if !a.all {
+		of = append(of, a.peer.UID)
+	}
+	for _, s := range a.daemon.engine.Sessions(of...) {
+		l = append(l, session(s))
 	}
 	return l, nil
 }
@@ -63,7 +65,7 @@ func (a *api) End(ctx context.Context, id string, r control.EndRequest) (*contro
 	if a.daemon == nil {
 		return nil, a.noDaemon("end session")
 	}
-	a.daemon.adoptSurvivors(a.peer.PID)
+	a.daemon.adoptSurvivors(a.peer.PID, a.peer.UID)
 	rep, err := a.daemon.engine.End(ctx, id, cow.Outcome{ExitCode: r.ExitCode})
 	return report(rep, err)
 }

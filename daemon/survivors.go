@@ -10,12 +10,13 @@ import (
 // adoptSurvivors makes what the command of a runner has left running members of its
 // session, which so goes on until they have exited. In a private mount namespace they
 // never looked at the magic link, and the engine does not know of them. The runner
-// has inherited them: they are below it.
-func (d *daemon) adoptSurvivors(runner int) {
+// has inherited them: they are below it. Those that act as another user (sudo, say) have
+// no part in it.
+func (d *daemon) adoptSurvivors(runner int, uid uint32) {
 	for _, pid := range descendants("/proc", runner) {
 		p, err := d.procs.Identify(pid)
-		if err != nil {
-			continue // it has exited meanwhile
+		if err != nil || p.UID != uid {
+			continue // it has exited meanwhile, or is another user's
 		}
 		if _, err := d.engine.SessionFor(pid, p.UID, p.GID, false); err != nil {
 			d.config.Logger.Warn("left running by its command", "pid", pid, "err", err.Error())

@@ -65,7 +65,7 @@ func (f *fileSystem) attr(nd *node, h *cow.Handle) (cow.Attr, error) {
 	return *nd.shown(&attr), nil
 }
 
-// shown takes other users' permissions off the root of a session.
+// shown takes other users' permissions off the root of a session and of the head.
 func (nd *node) shown(a *cow.Attr) *cow.Attr {
 	if nd.private {
 		a.Mode &^= 0077

@@ -108,10 +108,12 @@ func (f *fileSystem) listFixed(id uint64, uid uint32) []cow.Dirent {
 		}
 		return list
 	}
-	for _, s := range f.engine.Sessions() {
-		if uid == 0 || uid == s.UID {
-			list = append(list, cow.Dirent{Name: s.ID, Type: unix.S_IFDIR})
-		}
+	var of []uint32
+	if uid != 0 {
+		of = append(of, uid)
+	}
+	for _, id := range f.engine.SessionIDs(of...) {
+		list = append(list, cow.Dirent{Name: id, Type: unix.S_IFDIR})
 	}
 	return list
 }

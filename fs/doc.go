@@ -9,7 +9,7 @@
 //	MOUNT/pkgs, MOUNT/rattler  magic symlinks, answered for each caller
 //	MOUNT/unshelved            the same as pkgs, without what is on the shelf
 //	MOUNT/.sessions/ID         one session's tree (a cow.View)
-//	MOUNT/.head                the newest snapshot, read-only (a cow.View)
+//	MOUNT/.head                the newest snapshot, read-only, as the owner sees it (a cow.View)
 //	MOUNT/.condafs             how to reach the daemon, as JSON
 //
 // The kernel asks for everything below .sessions/ID by node id, and a node id

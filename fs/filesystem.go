@@ -49,7 +49,8 @@ func newFileSystem(engine *cow.Engine, log *slog.Logger, info []byte, store stri
 		info:          info,
 		store:         store,
 		nodes:         newNodeTable(),
-		head:          &node{id: idHead, tree: head.Root(), view: head, over: new(atomic.Bool), valid: briefly},
+		// It shows what is the owner's alone, too.
+		head: &node{id: idHead, tree: head.Root(), view: head, over: new(atomic.Bool), valid: briefly, private: true},
 	}
 	f.notify = newNotifier(f)
 	return f

@@ -34,7 +34,7 @@ type node struct {
 	// refs counts the kernel's references to the root of a session, which cow
 	// does not count. Guarded by its shard of the table.
 	refs uint64
-	// private hides the root of a session from other users.
+	// private hides the root of a session, or the head, from other users.
 	private bool
 
 	open openState

@@ -102,7 +102,7 @@ func commandLineOf(t *testing.T, c *canned, args ...string) (code int, out, err 
 	if lerr != nil {
 		t.Fatal(lerr)
 	}
-	s := control.NewServer(c, uint32(os.Getuid()), slog.New(slog.DiscardHandler))
+	s := control.NewServer(c, uint32(os.Getuid()), true, slog.New(slog.DiscardHandler))
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	var o, e bytes.Buffer
