@@ -71,6 +71,9 @@ func Open(dir string, o Options) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fault.New("open store", dir, fault.Other, err).WithHint(hintNoStore)
 	}
+	if err := checkOwner(dir); err != nil {
+		return nil, err
+	}
 	// Before the lock file: nothing is made in a directory that is something else.
 	if _, _, err := readIdentity(dir); err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package transfer
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"condafs/beneath"
 	"condafs/conda"
 	"condafs/fault"
 	"condafs/hashing"
@@ -52,9 +54,10 @@ func Export(ctx context.Context, store *index.Store, o ExportOptions) (*ExportRe
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+	if err := ex.open(); err != nil {
 		return nil, fault.New("export to", o.Dir, fault.Other, err)
 	}
+	defer ex.close()
 	ex.total = int64(len(units))
 	todo := make(chan unit)
 	var workers sync.WaitGroup
@@ -90,12 +93,37 @@ type exporter struct {
 	ctx   context.Context
 	store *index.Store
 	o     ExportOptions
+	// Whoever can write to o.Dir may be at work there; nothing is written elsewhere.
+	root  *os.Root
+	dir   *os.File // of root
 	total int64
 
 	mu     sync.Mutex // guards what follows
 	report ExportReport
 	done   int64
 }
+
+// open makes the directory to write to.
+func (ex *exporter) open() (err error) {
+	if err := os.MkdirAll(ex.o.Dir, 0o755); err != nil {
+		return err
+	}
+	if ex.root, err = os.OpenRoot(ex.o.Dir); err != nil {
+		return err
+	}
+	if ex.dir, err = ex.root.Open("."); err != nil {
+		return errors.Join(err, ex.root.Close())
+	}
+	return nil
+}
+
+func (ex *exporter) close() {
+	_ = ex.dir.Close() // both of a directory: nothing is written through them
+	_ = ex.root.Close()
+}
+
+// temporary makes up a name in the directory.
+func temporary() string { return ".condafs-export-" + rand.Text() }
 
 // unit is a package or an archive to be written.
 type unit struct {
@@ -171,7 +199,7 @@ func (ex *exporter) write(u unit) (present bool, err error) {
 			return false, err
 		}
 	}
-	switch same, err := looksLike(target, u, tree); {
+	switch same, err := ex.looksLike(u, tree); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return false, err
@@ -180,41 +208,32 @@ func (ex *exporter) write(u unit) (present bool, err error) {
 	default:
 		return false, fault.New("write", target, fault.Exists, errors.New("something else is there")).WithHint("remove it, or export to another directory")
 	}
-	tmp, err := os.MkdirTemp(ex.o.Dir, ".condafs-export-")
+	name := temporary()
+	if err := ex.root.Mkdir(name, 0o700); err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, beneath.RemoveAll(int(ex.dir.Fd()), name)) }()
+	tmp, err := newPlace(ex.root, name)
 	if err != nil {
 		return false, err
 	}
-	defer func() { err = errors.Join(err, removeAll(tmp)) }()
-	at := filepath.Join(tmp, "x")
+	defer tmp.close()
+	const at = "x"
 	if tree != nil {
-		err = ex.tree(at, tree)
+		err = ex.tree(tmp, at, tree)
 	} else {
-		err = ex.file(at, u.Digest, u.Mode, u.Mtime)
+		err = ex.file(tmp, at, u.Digest, u.Mode, u.Mtime)
 	}
 	if err != nil {
 		return false, err
 	}
 	// A directory that came up meanwhile with something in it is not replaced.
-	return false, unix.Renameat2(unix.AT_FDCWD, at, unix.AT_FDCWD, target, unix.RENAME_NOREPLACE)
+	return false, unix.Renameat2(int(tmp.dir.Fd()), at, int(ex.dir.Fd()), u.name, unix.RENAME_NOREPLACE)
 }
 
-// removeAll also removes directories that the package's modes make read-only.
-func removeAll(dir string) error {
-	if err := os.RemoveAll(dir); err == nil {
-		return nil
-	}
-	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if d != nil && d.IsDir() {
-			return os.Chmod(p, 0o700)
-		}
-		return err
-	})
-	return os.RemoveAll(dir)
-}
-
-// looksLike reports whether what is at target is the unit, as far as sizes and times tell.
-func looksLike(target string, u unit, tree *index.Tree) (bool, error) {
-	fi, err := os.Lstat(target)
+// looksLike reports whether what is there under a unit's name is the unit, as far as sizes and times tell.
+func (ex *exporter) looksLike(u unit, tree *index.Tree) (bool, error) {
+	fi, err := ex.root.Lstat(u.name)
 	if err != nil {
 		return false, err
 	}
@@ -224,22 +243,45 @@ func looksLike(target string, u unit, tree *index.Tree) (bool, error) {
 	if !fi.IsDir() {
 		return false, nil
 	}
-	s, err := openSource(target, maxFiles)
+	s, err := openSource(ex.root, u.name, maxFiles)
 	if err != nil {
 		return false, err
 	}
 	return s.matches(tree), s.Close()
 }
 
+// place is a directory that something is written into.
+type place struct {
+	root *os.Root
+	dir  *os.File
+}
+
+func newPlace(parent *os.Root, name string) (*place, error) {
+	root, err := parent.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := root.Open(".")
+	if err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return &place{root, dir}, nil
+}
+
+func (p *place) close() {
+	_ = p.dir.Close() // both of a directory: nothing is written through them
+	_ = p.root.Close()
+}
+
 // tree writes a package. The tree's order is parents first; directories get their
 // modes and times last, from below, so that neither stands in the way.
-func (ex *exporter) tree(at string, t *index.Tree) error {
+func (ex *exporter) tree(to *place, at string, t *index.Tree) error {
 	type dir struct {
 		path string
 		e    *index.TreeEntry
 	}
 	dirs := []dir{{at, t.At(0)}}
-	if err := os.Mkdir(at, 0o755); err != nil {
+	if err := to.root.Mkdir(at, 0o755); err != nil {
 		return err
 	}
 	for p, e := range t.All() {
@@ -249,18 +291,18 @@ func (ex *exporter) tree(at string, t *index.Tree) error {
 		if err := ex.ctx.Err(); err != nil {
 			return err
 		}
-		name := filepath.Join(at, p)
+		name := at + "/" + p
 		var err error
 		switch e.Kind {
 		case index.KindDir:
-			err = os.Mkdir(name, 0o755)
+			err = to.root.Mkdir(name, 0o755)
 			dirs = append(dirs, dir{name, e})
 		case index.KindSymlink:
-			if err = os.Symlink(e.Link, name); err == nil {
-				err = setTime(name, e.Mtime)
+			if err = to.root.Symlink(e.Link, name); err == nil {
+				err = to.setTime(name, e.Mtime)
 			}
 		default:
-			err = ex.file(name, e.Digest, e.Mode, e.Mtime)
+			err = ex.file(to, name, e.Digest, e.Mode, e.Mtime)
 		}
 		if err != nil {
 			return err
@@ -268,10 +310,10 @@ func (ex *exporter) tree(at string, t *index.Tree) error {
 	}
 	slices.Reverse(dirs)
 	for _, d := range dirs {
-		if err := os.Chmod(d.path, fs.FileMode(d.e.Mode)); err != nil {
+		if err := to.root.Chmod(d.path, fs.FileMode(d.e.Mode&0o777)); err != nil {
 			return err
 		}
-		if err := setTime(d.path, d.e.Mtime); err != nil {
+		if err := to.setTime(d.path, d.e.Mtime); err != nil {
 			return err
 		}
 	}
@@ -279,13 +321,13 @@ func (ex *exporter) tree(at string, t *index.Tree) error {
 }
 
 // file writes one blob and checks that it is what its name says.
-func (ex *exporter) file(name string, d hashing.Digest, mode uint32, mtime int64) error {
+func (ex *exporter) file(to *place, name string, d hashing.Digest, mode uint32, mtime int64) error {
 	src, err := ex.store.OpenBlob(d)
 	if err != nil {
 		return err
 	}
 	defer src.Close() //nolint:errcheck // read only
-	dst, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	dst, err := to.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -294,12 +336,12 @@ func (ex *exporter) file(name string, d hashing.Digest, mode uint32, mtime int64
 		err = fault.New("export", name, fault.Corrupt, fmt.Errorf("blob %s is damaged", d)).WithHint("see `condafs verify --full`")
 	}
 	if err == nil {
-		err = dst.Chmod(fs.FileMode(mode))
+		err = dst.Chmod(fs.FileMode(mode & 0o777))
 	}
 	if err := errors.Join(err, dst.Close()); err != nil {
 		return err
 	}
-	return setTime(name, mtime)
+	return to.setTime(name, mtime)
 }
 
 // copyHashed shares extents where it can, and hashes what has arrived.
@@ -313,9 +355,13 @@ func copyHashed(dst, src *os.File) (hashing.Sums, error) {
 }
 
 // setTime sets the modification time of a name, and not of what it links to.
-func setTime(name string, mtime int64) error {
-	ts := unix.NsecToTimespec(mtime)
-	err := unix.UtimesNanoAt(unix.AT_FDCWD, name, []unix.Timespec{unix.NsecToTimespec(time.Now().UnixNano()), ts}, unix.AT_SYMLINK_NOFOLLOW)
+func (p *place) setTime(name string, mtime int64) error {
+	dir, base, err := beneath.Parent(int(p.dir.Fd()), name)
+	if err == nil {
+		ts := unix.NsecToTimespec(mtime)
+		err = unix.UtimesNanoAt(dir, base, []unix.Timespec{unix.NsecToTimespec(time.Now().UnixNano()), ts}, unix.AT_SYMLINK_NOFOLLOW)
+		_ = unix.Close(dir) // of O_PATH, it has nothing to tell
+	}
 	if err != nil {
 		return &fs.PathError{Op: "utimensat", Path: name, Err: err}
 	}
@@ -343,7 +389,7 @@ func (ex *exporter) lists(head *index.Snapshot) error {
 		} else if name != urlLists[0] {
 			continue
 		}
-		if err := mergeInto(filepath.Join(ex.o.Dir, name), ours); err != nil {
+		if err := ex.mergeInto(name, ours); err != nil {
 			return fault.New("export to", ex.o.Dir, fault.Other, err)
 		}
 	}
@@ -351,8 +397,8 @@ func (ex *exporter) lists(head *index.Snapshot) error {
 }
 
 // mergeInto adds lines to a list, which appears whole.
-func mergeInto(name string, ours []byte) error {
-	theirs, err := readList(name)
+func (ex *exporter) mergeInto(name string, ours []byte) error {
+	theirs, err := readList(ex.root, name)
 	missing := errors.Is(err, fs.ErrNotExist)
 	if err != nil && !missing {
 		return err
@@ -361,7 +407,8 @@ func mergeInto(name string, ours []byte) error {
 	if !missing && bytes.Equal(union, theirs) {
 		return nil
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), ".condafs-export-")
+	tmp := temporary()
+	f, err := ex.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -370,18 +417,14 @@ func mergeInto(name string, ours []byte) error {
 		err = f.Chmod(0o644)
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
+		return errors.Join(err, ex.root.Remove(tmp))
 	}
-	return os.Rename(f.Name(), name)
+	return ex.root.Rename(tmp, name)
 }
 
 // sync makes the export survive a power failure.
 func (ex *exporter) sync() error {
-	d, err := os.Open(ex.o.Dir)
-	if err != nil {
-		return fault.New("export to", ex.o.Dir, fault.Other, err)
-	}
-	if err := errors.Join(unix.Syncfs(int(d.Fd())), d.Close()); err != nil {
+	if err := unix.Syncfs(int(ex.dir.Fd())); err != nil {
 		return fault.New("export to", ex.o.Dir, fault.IO, err)
 	}
 	return nil

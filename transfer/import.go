@@ -6,11 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
-
-	"golang.org/x/sys/unix"
 
 	"condafs/conda"
 	"condafs/fault"
@@ -46,7 +43,12 @@ const maxFiles = 500_000
 // hold is in the report and no error; an error means that the import as a whole
 // could not go on. What was imported before stays.
 func Import(ctx context.Context, store *index.Store, o ImportOptions) (*ImportReport, error) {
-	groups, lists, skipped, err := scan(o.Dir)
+	root, err := os.OpenRoot(o.Dir)
+	if err != nil {
+		return nil, fault.New("import", o.Dir, fault.Other, err)
+	}
+	defer root.Close() //nolint:errcheck // read only
+	groups, lists, skipped, err := scan(root)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +59,7 @@ func Import(ctx context.Context, store *index.Store, o ImportOptions) (*ImportRe
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	im := &importer{
-		ctx: ctx, store: store, o: o, cancel: cancel,
+		ctx: ctx, store: store, o: o, root: root, cancel: cancel,
 		putter: putter{store: store}, spaces: o.Spaces.both(),
 		head: store.PinHead(), todo: make(chan *group), ready: make(chan *ready, 64),
 		report: ImportReport{Skipped: skipped}, total: int64(len(groups)),
@@ -84,6 +86,7 @@ type importer struct {
 	cancel context.CancelCauseFunc
 	store  *index.Store
 	o      ImportOptions
+	root   *os.Root // of o.Dir: whoever can write there can't lead us out
 	putter putter
 	spaces []string        // where to look for a name, the caller's own first
 	head   *index.Snapshot // as it was at the start
@@ -159,7 +162,7 @@ func (im *importer) record(g *group) *conda.Record {
 	if !g.dir {
 		return nil
 	}
-	f, err := os.OpenInRoot(filepath.Join(im.o.Dir, g.name), conda.CompletionMarker)
+	f, err := openQuick(im.root, g.name+"/"+conda.CompletionMarker)
 	if err != nil {
 		return nil // told when the directory is checked
 	}
@@ -203,7 +206,7 @@ func (a *archive) load(store *index.Store) (err error) {
 
 // archive imports one archive and returns it, to be closed, as evidence.
 func (im *importer) archive(fn string, rec *conda.Record) (*archive, error) {
-	src, err := os.OpenFile(filepath.Join(im.o.Dir, fn), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	src, err := openQuick(im.root, fn)
 	if err != nil {
 		return nil, err
 	}
@@ -275,7 +278,7 @@ func (im *importer) judge(a *archive, rec *conda.Record) (conda.Trust, error) {
 
 // directory imports an extracted package.
 func (im *importer) directory(name string, beside *archive) error {
-	src, err := openSource(filepath.Join(im.o.Dir, name), maxFiles)
+	src, err := openSource(im.root, name, maxFiles)
 	if err != nil {
 		return err
 	}

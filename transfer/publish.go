@@ -7,9 +7,6 @@ import (
 	"io"
 	"os"
 	"path"
-	"path/filepath"
-
-	"golang.org/x/sys/unix"
 
 	"condafs/conda"
 	"condafs/fault"
@@ -146,7 +143,7 @@ const maxList = 64 << 20
 // mergeLists adds the addresses that packages came from to those of the user.
 func (im *importer) mergeLists(lists []string) error {
 	for _, name := range lists {
-		ours, err := readList(filepath.Join(im.o.Dir, name))
+		ours, err := readList(im.root, name)
 		if err != nil {
 			im.note(name, reason(name, err))
 			continue
@@ -158,8 +155,8 @@ func (im *importer) mergeLists(lists []string) error {
 	return nil
 }
 
-func readList(name string) ([]byte, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+func readList(root *os.Root, name string) ([]byte, error) {
+	f, err := openQuick(root, name)
 	if err != nil {
 		return nil, err
 	}
@@ -205,7 +202,7 @@ func (im *importer) tryList(at string, ours []byte) error {
 	if err != nil {
 		return err
 	}
-	fi, err := os.Stat(filepath.Join(im.o.Dir, path.Base(at)))
+	fi, err := im.root.Stat(path.Base(at))
 	if err != nil {
 		return err
 	}

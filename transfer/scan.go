@@ -18,10 +18,10 @@ type group struct {
 
 // scan sorts what lies in a package directory into groups, in order of names, and
 // notes what is no package.
-func scan(dir string) (groups []*group, lists []string, skipped []Note, err error) {
-	entries, err := os.ReadDir(dir)
+func scan(root *os.Root) (groups []*group, lists []string, skipped []Note, err error) {
+	entries, err := fs.ReadDir(root.FS(), ".")
 	if err != nil {
-		return nil, nil, nil, fault.New("import", dir, fault.Other, err)
+		return nil, nil, nil, fault.New("import", root.Name(), fault.Other, err)
 	}
 	byName := map[string]*group{}
 	get := func(name string) *group {

@@ -38,9 +38,10 @@ type object struct {
 	copy  func() (hashing.Sums, error)
 }
 
-// openSource lists a directory without reading its files. Close gives it back.
-func openSource(dir string, maxFiles int) (*source, error) {
-	root, err := os.OpenRoot(dir)
+// openSource lists a directory in parent without reading its files. Close gives it back.
+// What became a link meanwhile leads nowhere else than into parent.
+func openSource(parent *os.Root, name string, maxFiles int) (*source, error) {
+	root, err := parent.OpenRoot(name)
 	if err != nil {
 		return nil, err
 	}
@@ -92,12 +93,17 @@ func (s *source) walk(maxFiles int) error {
 
 // take copies one file. What has become a FIFO since the walk must not block.
 func (s *source) take(p string) (hashing.Sums, error) {
-	f, err := s.root.OpenFile(p, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := openQuick(s.root, p)
 	if err != nil {
 		return hashing.Sums{}, err
 	}
 	sums, err := takeFile(f, s.put)
 	return sums, errors.Join(err, f.Close())
+}
+
+// openQuick opens a file for reading, and does not wait for who would write to a FIFO.
+func openQuick(root *os.Root, name string) (*os.File, error) {
+	return root.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 }
 
 // takeFile hands a regular file to put.
