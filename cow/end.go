@@ -90,9 +90,10 @@ func (e *Engine) claimLocked(s *Session, from ...state) bool {
 // settle notes what has come of a session's end.
 func (e *Engine) settle(s *Session, st state, r Report, err error) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	s.state, s.report, s.failure = st, r, err
 	s.signal()
+	e.mu.Unlock()
+	e.flights.end(s)
 }
 
 // noteIdle hears that nothing of s is open, or that nobody refers to its nodes.
@@ -348,6 +349,7 @@ func (e *Engine) keepSession(s *Session) (Report, error) {
 		s.state = stateKept
 	}
 	e.mu.Unlock()
+	e.flights.end(s)
 	s.mu.Lock()
 	s.recorded = true
 	s.mu.Unlock()

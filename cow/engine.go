@@ -60,9 +60,10 @@ type Engine struct {
 	inv   Invalidator
 	head  *headView
 
-	ctx   context.Context // of work in the background; ends with Close
-	stop  context.CancelFunc
-	slots chan struct{} // one for each unit that is checked at the same time
+	ctx     context.Context // of work in the background; ends with Close
+	stop    context.CancelFunc
+	flights *flights
+	slots   chan struct{} // one for each unit that is checked at the same time
 
 	mu       sync.Mutex
 	closed   bool
@@ -102,6 +103,7 @@ func newEngine(store *index.Store, o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		store: store, o: o, log: o.Logger, owner: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
+		flights:  newFlights(),
 		slots:    make(chan struct{}, runtime.GOMAXPROCS(0)),
 		sessions: make(map[string]*Session),
 		members:  make(map[member]*Session),

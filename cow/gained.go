@@ -137,6 +137,21 @@ func (g *gained) append(line []byte) error {
 	return err
 }
 
+// gainedEntries returns what the view has gained and shows, by path.
+func (v *View) gainedEntries() map[string]index.Entry {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	all := make(map[string]index.Entry)
+	for dir, names := range v.gained.dirs {
+		for name, e := range names {
+			if !e.gone {
+				all[join(dir, name)] = e.entry
+			}
+		}
+	}
+	return all
+}
+
 func (g *gained) empty() bool { return len(g.dirs) == 0 }
 
 // get returns what was gained at a name and can be seen unless the overlay hides it.

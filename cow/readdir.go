@@ -4,6 +4,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// OpenDir is called when a client opens a directory to list it, before it does. It may
+// wait, until cancel is closed, for what others are about to publish. It reports true
+// if names have come to be there that the client may not know of.
+func (v *View) OpenDir(dir *Node, cancel <-chan struct{}) bool {
+	if v.onListing == nil {
+		return false
+	}
+	v.mu.RLock()
+	path, ok := dir.path()
+	v.mu.RUnlock()
+	return ok && v.onListing(path, cancel)
+}
+
+// has reports whether the overlay has a name in a directory.
+func (v *View) has(dir, name string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	n, err := v.walk(dir)
+	if err != nil {
+		return false
+	}
+	defer v.tidy(n)
+	if !n.upper || n.names == nil && v.loadNames(n) != nil {
+		return false
+	}
+	u, ok := n.names[name]
+	return ok && !u.whiteout
+}
+
 // ReadDir lists a directory, without "." and "..", in no particular order.
 func (v *View) ReadDir(dir *Node) ([]Dirent, error) {
 	list, err := v.readDirShared(dir)

@@ -131,6 +131,7 @@ type Session struct {
 	held     map[string]bool                // groups that are sealed in part, by key
 	trees    map[hashing.Digest]*index.Tree // of what was sealed
 	removed  map[string]bool                // deletions that were published, by path
+	pins     []*index.Snapshot              // of what the view has gained from others
 	recorded bool                           // the store has a record of the session
 	gone     bool                           // and must not get one any more
 }
@@ -207,6 +208,8 @@ func (e *Engine) openSession(id string, o StartOptions, explicit bool, snap *ind
 		return fail(err)
 	}
 	s.view = view
+	view.onListing = s.listing
+	s.holdGained()
 	s.redo(sealed)
 	if inv := e.invalidator(); inv != nil {
 		view.onInvalid(inv.EntryChanged)
@@ -222,9 +225,15 @@ func (s *Session) upper() string { return filepath.Join(s.dir(), "upper") }
 func (s *Session) release() (err error) {
 	s.once.Do(func() {
 		err = s.view.Close()
+		s.e.flights.end(s)
 		s.leaveShelf()
 		s.snap.Release()
 		s.hold.Release()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, p := range s.pins {
+			p.Release()
+		}
 	})
 	return err
 }

@@ -13,8 +13,9 @@ import (
 type Shelf interface {
 	// Enter lets a session rely on what is there now.
 	Enter() ShelfTicket
-	// Offer says that a package was published in SharedSpace, as verified.
-	Offer(name string)
+	// Offer says that packages were published in SharedSpace, as verified. They are
+	// there when it returns.
+	Offer(names ...string)
 	// Sync says that packages were deleted or replaced.
 	Sync()
 }
@@ -94,6 +95,7 @@ func (e *Engine) offer(r *Report) {
 	if e.o.Shelf == nil {
 		return
 	}
+	var names []string
 	for _, u := range r.Committed {
 		name, ok := strings.CutPrefix(u.Path, "pkgs/")
 		switch {
@@ -101,7 +103,10 @@ func (e *Engine) offer(r *Report) {
 		case u.Deleted:
 			e.o.Shelf.Sync()
 		case u.Kind == conda.Package && u.Trust == conda.TrustVerified:
-			e.o.Shelf.Offer(name)
+			names = append(names, name)
 		}
+	}
+	if len(names) > 0 {
+		e.o.Shelf.Offer(names...)
 	}
 }

@@ -24,10 +24,10 @@ func (f *fakeShelf) Enter() ShelfTicket {
 	return &fakeTicket{f}
 }
 
-func (f *fakeShelf) Offer(name string) {
+func (f *fakeShelf) Offer(names ...string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.offered = append(f.offered, name)
+	f.offered = append(f.offered, names...)
 }
 
 func (f *fakeShelf) Sync() {}

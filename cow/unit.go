@@ -24,6 +24,9 @@ func (s *Session) event(ev Event) {
 		return
 	}
 	s.noteWrite()
+	if !s.deferred() {
+		s.e.flights.note(s, ev)
+	}
 	if ev.Op == Closed || ev.Op == Renamed {
 		u := conda.Classify(ev.Path, ev.IsDir)
 		if root, ok := packageRoot(u); ok {
@@ -116,7 +119,11 @@ func (s *Session) run(root string, j *job) {
 
 		s.mu.Lock()
 		j.why = err
+		complete := j.complete
 		s.mu.Unlock()
+		if complete {
+			s.e.flights.land(s, root)
+		}
 		if err != nil {
 			s.e.log.Debug("a package stays in the overlay for now", "session", s.id, "package", root, "error", err)
 		}

@@ -83,6 +83,8 @@ type View struct {
 	copies   sync.WaitGroup // copies being made without the lock
 	queue    queue
 	invalid  func(dir *Node, name string)
+	// onListing is called before a directory is listed; see OpenDir.
+	onListing func(path string, cancel <-chan struct{}) bool
 
 	mu     sync.RWMutex
 	lower  lower

@@ -26,7 +26,8 @@ func (f *fileSystem) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.
 	if d.nd == nil && in.NodeId >= idOffset {
 		return absent(in.NodeId)
 	}
-	if d.nd != nil && d.nd.ttl() == forever {
+	gained := d.nd != nil && d.nd.view.OpenDir(d.nd.tree, cancel)
+	if d.nd != nil && d.nd.ttl() == forever && !gained {
 		out.OpenFlags = fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE
 	}
 	out.Fh = f.dirs.add(d)

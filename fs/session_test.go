@@ -34,13 +34,13 @@ func names(t testing.TB, dir string) []string {
 
 func TestMountRoot(t *testing.T) {
 	m := newMount(t, mountOptions{})
-	if got, want := names(t, m.dir), []string{".condafs", ".head", ".sessions", "pkgs", "rattler"}; !slices.Equal(got, want) {
+	if got, want := names(t, m.dir), []string{".condafs", ".head", ".sessions", "pkgs", "rattler", "unshelved"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	for _, name := range []string{"pkgs", "rattler"} {
+	for name, to := range map[string]string{"pkgs": "pkgs", "unshelved": "pkgs", "rattler": "rattler"} {
 		target, err := os.Readlink(filepath.Join(m.dir, name))
 		must(t, err)
-		if want := ".sessions/" + m.session.ID() + "/" + name; target != want {
+		if want := ".sessions/" + m.session.ID() + "/" + to; target != want {
 			t.Errorf("%s leads to %q, want %q", name, target, want)
 		}
 		st, err := os.Lstat(filepath.Join(m.dir, name))

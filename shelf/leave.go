@@ -15,6 +15,8 @@ import (
 // dismiss is the first step of a package's leaving: without its record, no client that
 // begins from now on takes it. Those that know it already go on.
 func (s *Shelf) dismiss(name string) error {
+	s.work.Lock()
+	defer s.work.Unlock()
 	dir := filepath.Join(s.Path(), name)
 	record := filepath.Join(dir, filepath.FromSlash(conda.CompletionMarker))
 	err := writable(filepath.Dir(record), func() error { return os.Rename(record, s.fresh(graveName)) })
@@ -28,8 +30,11 @@ func (s *Shelf) dismiss(name string) error {
 	return nil
 }
 
-// leave is the second step, for packages whose last possible user has ended.
-func (s *Shelf) leave() error {
+// leave is the second step, for packages whose last possible user has ended. It reports
+// whether there were any.
+func (s *Shelf) leave() (bool, error) {
+	s.work.Lock()
+	defer s.work.Unlock()
 	s.mu.Lock()
 	oldest := s.gen + 1
 	for t := range s.tickets {
@@ -43,22 +48,14 @@ func (s *Shelf) leave() error {
 	}
 	s.mu.Unlock()
 	for _, name := range gone {
-		if err := s.bury(name); err != nil {
-			return err
-		}
-		if err := s.forget(name); err != nil {
-			return err
+		if err := errors.Join(s.bury(name), s.forget(name)); err != nil {
+			return false, err
 		}
 		s.mu.Lock()
 		delete(s.known, name)
-		// It may have come back meanwhile.
-		s.all = true
 		s.mu.Unlock()
 	}
-	if len(gone) > 0 {
-		s.nudge()
-	}
-	return s.empty(graveName)
+	return len(gone) > 0, s.empty(graveName)
 }
 
 // bury takes something off the shelf by one rename.

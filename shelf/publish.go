@@ -56,9 +56,9 @@ func (s *Shelf) compare(head *index.Snapshot) error {
 }
 
 // take looks at single packages of the head.
-func (s *Shelf) take(head *index.Snapshot, names map[string]bool) error {
+func (s *Shelf) take(head *index.Snapshot, names []string) error {
 	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(names)) {
+	for _, name := range names {
 		e, ok, err := head.Get(s.o.Space + "/" + pkgsName + "/" + name)
 		if err == nil && ok && e.Kind == index.KindTree && s.o.Wanted(&e) {
 			err = s.publish(name, e.Digest)
@@ -70,6 +70,8 @@ func (s *Shelf) take(head *index.Snapshot, names map[string]bool) error {
 
 // publish puts a package of the head on the shelf, unless something of its name is there.
 func (s *Shelf) publish(name string, d hashing.Digest) error {
+	s.work.Lock()
+	defer s.work.Unlock()
 	s.mu.Lock()
 	there := s.known[name] != nil
 	s.mu.Unlock()

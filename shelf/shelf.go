@@ -56,16 +56,16 @@ type Shelf struct {
 	stop context.CancelFunc
 	done chan struct{}
 	wake chan struct{}
-	work sync.Mutex // held by whoever changes what is on the shelf
+	turn sync.Mutex // held by who compares all of the shelf with the head; before work
+	work sync.Mutex // held for each single change of what is on the shelf
 
 	mu      sync.Mutex
 	known   map[string]*shelved // by name
 	gen     uint64              // counts up with each change
 	tickets map[*Ticket]struct{}
-	offered map[string]bool // names to look at
-	all     bool            // look at everything
-	ready   bool            // what an earlier daemon had shelved is known
-	full    bool            // the last try to shelve failed, and was logged
+	all     bool // look at everything
+	ready   bool // what an earlier daemon had shelved is known
+	full    bool // the last try to shelve failed, and was logged
 }
 
 // shelved is a package on the shelf.
@@ -94,7 +94,7 @@ func Open(store *index.Store, o Options) (*Shelf, error) {
 	s := &Shelf{
 		store: store, o: o, log: o.Logger, dir: filepath.Join(store.Dir(), "shelf"),
 		done: make(chan struct{}), wake: make(chan struct{}, 1),
-		known: make(map[string]*shelved), tickets: make(map[*Ticket]struct{}), offered: make(map[string]bool), all: true,
+		known: make(map[string]*shelved), tickets: make(map[*Ticket]struct{}), all: true,
 	}
 	if o.Mode == Off {
 		return nil, s.demolish()
@@ -175,12 +175,19 @@ func (s *Shelf) Count() int {
 	return len(s.known)
 }
 
-// Offer says that a package of the head may belong on the shelf.
-func (s *Shelf) Offer(name string) {
-	s.mu.Lock()
-	s.offered[name] = true
-	s.mu.Unlock()
-	s.nudge()
+// Offer says that packages of the head may belong on the shelf. When it returns they are
+// there, or never will be, or a later try will put them there.
+func (s *Shelf) Offer(names ...string) {
+	err := s.load()
+	if err == nil {
+		head := s.store.PinHead()
+		err = s.take(head, names)
+		head.Release()
+	}
+	if err != nil {
+		s.complain(err)
+		s.Sync()
+	}
 }
 
 // Sync has the shelf compared with the head, after more than single offers: an import,
@@ -205,15 +212,9 @@ const retry = time.Minute
 func (s *Shelf) run() {
 	defer close(s.done)
 	for {
-		err := s.settle()
+		err := s.Settled()
 		if err != nil && s.ctx.Err() == nil {
-			s.mu.Lock()
-			first := !s.full
-			s.full = true
-			s.mu.Unlock()
-			if first {
-				s.log.Warn("packages could not be put on the shelf; clients find them on the mount", "error", err)
-			}
+			s.complain(err)
 		}
 		var again <-chan time.Time
 		if err != nil {
@@ -229,38 +230,53 @@ func (s *Shelf) run() {
 	}
 }
 
-// settle brings the shelf up to date.
-func (s *Shelf) settle() error {
-	s.work.Lock()
-	defer s.work.Unlock()
+// complain logs the first of the failures that come one after the other.
+func (s *Shelf) complain(err error) {
+	s.mu.Lock()
+	first := !s.full
+	s.full = true
+	s.mu.Unlock()
+	if first {
+		s.log.Warn("packages could not be put on the shelf; clients find them on the mount", "error", err)
+	}
+}
+
+// Settled brings the shelf up to date, as is done in the background, too, and returns
+// when it is.
+func (s *Shelf) Settled() error {
+	s.turn.Lock()
+	defer s.turn.Unlock()
 	if err := s.load(); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	all, offered := s.all, s.offered
-	s.all, s.offered = false, make(map[string]bool)
-	s.mu.Unlock()
-	head := s.store.PinHead()
-	defer head.Release()
-	var err error
-	if all {
-		err = s.compare(head)
-	} else {
-		err = s.take(head, offered)
-	}
-	if err == nil {
+	for {
 		s.mu.Lock()
-		s.full = false
+		all := s.all
+		s.all = false
 		s.mu.Unlock()
+		var err error
+		if all {
+			head := s.store.PinHead()
+			err = s.compare(head)
+			head.Release()
+			s.mu.Lock()
+			s.full = s.full && err != nil
+			s.mu.Unlock()
+		}
+		// A full disk is no reason to keep what may go.
+		left, leaveErr := s.leave()
+		if err = errors.Join(err, leaveErr); err != nil || !left {
+			return err
+		}
+		// What has left may have come back to the head meanwhile.
+		s.Sync()
 	}
-	return errors.Join(err, s.leave())
 }
-
-// Settled waits until all that was offered before is on the shelf, or could not be put there.
-func (s *Shelf) Settled() error { return s.settle() }
 
 // load finds what an earlier daemon has left.
 func (s *Shelf) load() error {
+	s.work.Lock()
+	defer s.work.Unlock()
 	if s.ready {
 		return nil
 	}

@@ -1,0 +1,35 @@
+package conda
+
+import (
+	"path"
+	"strings"
+)
+
+// Fetching returns the package that a client has begun to bring when it makes what is
+// at p: a download, an archive, or the package's directory.
+func Fetching(p string, isDir bool) (root string, ok bool) {
+	for _, suffix := range []string{".partial", ".part"} {
+		if !isDir {
+			p = strings.TrimSuffix(p, suffix)
+		}
+	}
+	u := Classify(p, isDir)
+	switch u.Kind {
+	case Archive:
+		dir, name := path.Split(u.Root)
+		stem, _ := CutArchiveExt(name)
+		return dir + stem, true
+	case Package:
+		return u.Root, u.Root == p
+	}
+	return "", false
+}
+
+// Downloads are the names, beside a package, under which clients download its archive.
+func Downloads(root string) []string {
+	var names []string
+	for _, ext := range []string{".conda", ".tar.bz2"} {
+		names = append(names, root+ext+".partial", root+ext+".part")
+	}
+	return names
+}
