@@ -92,10 +92,11 @@ func (v *View) Tmpfile(dir *Node, flags int, mode uint32) (*Node, Attr, *Handle,
 	}
 	n := v.newNode(unix.S_IFREG, c.st.Ino)
 	n.upper, n.mark = true, c.mark
-	n.last = v.nativeAttr(n, &c.st)
+	a := v.nativeAttr(n, &c.st)
+	n.last = &a
 	h := v.register(n, os.NewFile(uintptr(fd), "overlay file"), flags, nil)
 	v.take(n)
-	return n, n.last, h, nil
+	return n, a, h, nil
 }
 
 // Mkdir makes a directory.

@@ -27,7 +27,7 @@ func (v *View) attr(n *Node) (Attr, error) {
 	var st unix.Stat_t
 	if err := v.stat(n, &st); err != nil {
 		if err == errNameless {
-			return n.last, nil
+			return n.lastAttr(), nil
 		}
 		return Attr{}, err
 	}

@@ -33,6 +33,9 @@ func TestRestoreFollowsNoLink(t *testing.T) {
 	c.s.mu.Lock()
 	public := c.s.items["pkgs/"+f.dist].public
 	c.s.mu.Unlock()
+	if public.tree, err = w.store.Tree(public.entry.Digest); err != nil {
+		t.Fatal(err)
+	}
 	i, _ := public.tree.Find("lib/data")
 	m := &mover{s: c.s, p: &part{path: "pkgs/" + f.dist, shown: public}}
 	m.p.overlay = map[string]hashing.Digest{"lib/data": public.tree.At(i).Digest}

@@ -35,8 +35,7 @@ func (p pinned) OpenBlob(d hashing.Digest, size int64) (*os.File, error) {
 // spaces of a snapshot. Of two entries at one path the one in the earlier space
 // counts; directories of the index are merged.
 //
-// It keeps nothing but the manifests of packages that were looked into, needs no
-// lock, and makes no system call of its own.
+// It keeps nothing, needs no lock, and makes no system call of its own.
 type lower struct {
 	src    source
 	spaces []string
@@ -65,7 +64,7 @@ func (l *lower) child(o *object, name string) (*object, error) {
 	if o.pkg == nil {
 		return l.get(join(o.path, name), name)
 	}
-	t, err := l.tree(o.pkg)
+	t, err := l.src.Tree(o.pkg.digest)
 	if err != nil {
 		return nil, err
 	}
@@ -73,22 +72,22 @@ func (l *lower) child(o *object, name string) (*object, error) {
 	if !ok {
 		return nil, nil
 	}
-	return inPackage(o.pkg, t, i, join(o.path, name)), nil
+	return inPackage(o.pkg, t, i, o.path, name), nil
 }
 
-// each calls f for everything in a directory until it returns false. For what is
-// in a package the path is not set.
+// each calls f for everything in a directory until it returns false. The names of
+// what is in a package share memory with its manifest: they are not to be kept.
 func (l *lower) each(o *object, f func(c *object) bool) error {
 	if o.pkg == nil {
 		return l.eachMerged(o, f)
 	}
-	t, err := l.tree(o.pkg)
+	t, err := l.src.Tree(o.pkg.digest)
 	if err != nil {
 		return err
 	}
 	lo, hi := t.Children(o.at)
 	for i := lo; i < hi; i++ {
-		if !f(inPackage(o.pkg, t, i, "")) {
+		if !f(inPackage(o.pkg, t, i, o.path, t.At(i).Name)) {
 			return nil
 		}
 	}
@@ -123,18 +122,6 @@ func (l *lower) eachMerged(o *object, f func(c *object) bool) error {
 		}
 	}
 	return nil
-}
-
-func (l *lower) tree(p *packageDir) (*index.Tree, error) {
-	if t := p.tree.Load(); t != nil {
-		return t, nil
-	}
-	t, err := l.src.Tree(p.digest)
-	if err != nil {
-		return nil, err
-	}
-	p.tree.Store(t)
-	return t, nil
 }
 
 // open opens the content of a file.
@@ -190,7 +177,7 @@ func (l *lower) find(origin string) (*object, error) {
 			break
 		}
 		p := &packageDir{digest: d, seed: seed}
-		t, err := l.tree(p)
+		t, err := l.src.Tree(d)
 		if err != nil {
 			return nil, err
 		}
@@ -198,7 +185,8 @@ func (l *lower) find(origin string) (*object, error) {
 		if !ok || t.At(at).Kind != index.KindDir {
 			break
 		}
-		return inPackage(p, t, at, f[2]), nil
+		dir, name := splitPath(f[2])
+		return inPackage(p, t, at, dir, name), nil
 	}
 	return nil, fault.New("resolve renamed directory", strconv.Quote(origin), fault.Corrupt, syscall.EIO)
 }

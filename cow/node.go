@@ -38,9 +38,9 @@ type Node struct {
 	dropped  bool
 
 	// What remains of it when it has no name: a native descriptor or -1, and
-	// the attributes for when there is none.
+	// the attributes for when there is none; nil as long as it has a name.
 	orphan int
-	last   Attr
+	last   *Attr
 
 	// handles is guarded by view.hmu.
 	handles []*Handle

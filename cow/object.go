@@ -1,7 +1,7 @@
 package cow
 
 import (
-	"sync/atomic"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -14,6 +14,9 @@ import (
 const lowerIno = 1 << 62
 
 // object is something below the overlay. It is immutable.
+//
+// Views hold one for each node that the kernel knows, a million of them perhaps, so
+// an object refers to a package by its digest and shares no memory with its manifest.
 type object struct {
 	index.TreeEntry // Kind is never KindTree: the root of a package is a directory
 	ino             uint64
@@ -25,11 +28,11 @@ type object struct {
 	at   int
 }
 
-// packageDir is a package directory whose manifest is read when somebody looks into it.
+// packageDir is a package directory. Its manifest is asked for whenever somebody
+// looks into it: the source keeps those that are in use.
 type packageDir struct {
 	digest hashing.Digest
 	seed   uint64 // of the inode numbers
-	tree   atomic.Pointer[index.Tree]
 }
 
 // newObject returns the object that an entry of the index stands for.
@@ -49,9 +52,15 @@ func newObject(path, name string, e *index.Entry) *object {
 	return o
 }
 
-// inPackage returns entry at of a package. path matters for directories only.
-func inPackage(p *packageDir, t *index.Tree, at int, path string) *object {
-	return &object{TreeEntry: *t.At(at), ino: treeIno(p.seed, at), pkg: p, at: at, path: path}
+// inPackage returns entry at of a package, which is called name and lies in dir, a
+// path in the package.
+func inPackage(p *packageDir, t *index.Tree, at int, dir, name string) *object {
+	o := &object{TreeEntry: t.At(at), ino: treeIno(p.seed, at), pkg: p, at: at}
+	o.Name, o.Link = name, strings.Clone(o.Link)
+	if o.isDir() {
+		o.path = join(dir, name)
+	}
+	return o
 }
 
 func (o *object) isDir() bool { return o.Kind == index.KindDir }

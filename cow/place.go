@@ -46,6 +46,15 @@ func (v *View) native(n *Node) (place, error) {
 	return place{}, errNameless
 }
 
+// lastAttr returns the attributes of a node that has no name. They are zero if
+// nobody was there to ask for them.
+func (n *Node) lastAttr() Attr {
+	if n.last == nil {
+		return Attr{}
+	}
+	return *n.last
+}
+
 // path returns a path for the calls that take nothing else, and whether its
 // last component is a link to be followed.
 func (p place) path() (path string, follow bool) { return procPath(p.fd, p.name), p.name == "" }
@@ -60,7 +69,7 @@ func (v *View) orphaned(n *Node) error {
 	if err != nil {
 		return err
 	}
-	n.last = a
+	n.last = &a
 	if n.isDir() || a.Nlink <= 1 {
 		n.last.Nlink = 0
 	}

@@ -298,6 +298,7 @@ func (s *Session) settled(it *item) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	it.settled = true
+	it.public.tree = nil // the head has it, or has no need of it
 	return settleManifest(it)
 }
 

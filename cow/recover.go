@@ -150,7 +150,10 @@ func (s *Session) readManifests() ([]*sealing, error) {
 			return nil, err
 		}
 		s.keep(r.item.public)
-		s.keep(r.shown)
+		s.show(r.shown)
+		if r.item.settled {
+			r.item.public.tree = nil
+		}
 		if !strings.HasSuffix(n.Name(), keptSuffix) {
 			list = append(list, r)
 		}
@@ -199,7 +202,7 @@ func (s *Session) redoItem(r *sealing) error {
 		}
 		failpoint.Hit(failpoint.RecoverFile, s.e.store.Dir())
 	}
-	err := s.view.Seal(path, s.view.Generation(path), r.shown.entry, r.shown.tree, func(string, int, string) error {
+	err := s.view.Seal(path, s.view.Generation(path), r.shown.entry, func(string, int, string) error {
 		return nil // they have moved
 	})
 	failpoint.Hit(failpoint.RecoverSealed, s.e.store.Dir())

@@ -75,7 +75,7 @@ func (v *View) lost(n, dir *Node, name string) {
 	if len(n.links) > 0 {
 		return
 	}
-	if n.last.Nlink == 0 {
+	if n.lastAttr().Nlink == 0 {
 		v.unlinkNative(n) // its inode number may be another file's next
 	}
 	v.dirs.drop(n)

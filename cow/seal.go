@@ -23,7 +23,7 @@ import (
 type item struct {
 	unit conda.Unit
 	path string
-	// public is what others are to see.
+	// public is what others are to see, without its tree once the item is settled.
 	public form
 	// base is what the session started from, for the merge.
 	base *index.Entry
@@ -58,7 +58,7 @@ func (s *Session) seal(p *part) error {
 		return err
 	}
 	it := &item{unit: p.unit, path: p.path, public: p.public, base: base}
-	s.keep(p.shown)
+	s.show(p.shown)
 	s.keep(p.public)
 	if it.manifest, err = s.writeManifest(p, it); err != nil {
 		return err
@@ -67,7 +67,7 @@ func (s *Session) seal(p *part) error {
 		return err
 	}
 	m := &mover{s: s, p: p}
-	if err := s.view.Seal(p.path, p.gen, p.shown.entry, p.shown.tree, m.move); err != nil {
+	if err := s.view.Seal(p.path, p.gen, p.shown.entry, m.move); err != nil {
 		return s.unsealed(it, m, err)
 	}
 	s.mu.Lock()
@@ -184,8 +184,19 @@ func (s *Session) adopt(dirfd int, name string, d hashing.Digest) error {
 	return err
 }
 
-// keep protects content from garbage collection, and lets the view find the
-// tree of a package that the store doesn't have yet.
+// show is keep for what the view is to show: it lets the view find the tree of a
+// package that the store doesn't have, or not yet.
+func (s *Session) show(f form) {
+	s.keep(f)
+	if f.tree == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trees[f.entry.Digest] = f.tree
+}
+
+// keep protects content from garbage collection.
 func (s *Session) keep(f form) {
 	switch {
 	case f.tree != nil:
@@ -197,9 +208,6 @@ func (s *Session) keep(f form) {
 		}
 		s.hold.Blob(digests...)
 		s.hold.Tree(f.entry.Digest)
-		s.mu.Lock()
-		s.trees[f.entry.Digest] = f.tree
-		s.mu.Unlock()
 	case f.entry.Kind == index.KindFile:
 		s.hold.Blob(f.entry.Digest)
 	}

@@ -11,9 +11,9 @@ import (
 	"condafs/internal/failpoint"
 )
 
-// Seal turns what the overlay has at a path into something from below: entry, and
-// the tree if the entry is one, which show the same as the overlay did. Nodes
-// keep their ids, and open handles go on.
+// Seal turns what the overlay has at a path into something from below: entry, which
+// shows the same as the overlay did. If it is a tree, the view's source must know
+// that. Nodes keep their ids, and open handles go on.
 //
 // It fails with fault.Busy if the generation isn't gen any more or a writer is
 // there. Under the view's lock it then calls move for each regular file of the
@@ -21,7 +21,7 @@ import (
 // it is: a name in a native directory, from which move may take it away. If move fails, the view stays as it is,
 // but for the files that have gone. Another Seal mends it, whose move gets the
 // files that are left and perhaps those that have gone.
-func (v *View) Seal(path string, gen uint64, entry index.Entry, tree *index.Tree, move moveFunc) error {
+func (v *View) Seal(path string, gen uint64, entry index.Entry, move moveFunc) error {
 	defer v.queue.flush()
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -34,7 +34,7 @@ func (v *View) Seal(path string, gen uint64, entry index.Entry, tree *index.Tree
 		return fault.New("seal", path, fault.Other, err)
 	}
 	defer v.tidy(dir)
-	if err := v.seal(dir, name, path, &entry, tree, move); err != nil {
+	if err := v.seal(dir, name, path, &entry, move); err != nil {
 		return fault.New("seal", path, fault.Other, err)
 	}
 	return nil
@@ -55,7 +55,7 @@ func (v *View) sealable(path string, gen uint64) error {
 	return nil
 }
 
-func (v *View) seal(dir *Node, name, path string, entry *index.Entry, tree *index.Tree, move moveFunc) error {
+func (v *View) seal(dir *Node, name, path string, entry *index.Entry, move moveFunc) error {
 	n := dir.children[name] // nil: nobody knows it
 	if dir.upper && dir.names == nil {
 		if err := v.loadNames(dir); err != nil {
@@ -81,14 +81,10 @@ func (v *View) seal(dir *Node, name, path string, entry *index.Entry, tree *inde
 		}
 	}
 	failpoint.Hit(failpoint.SealPurged, v.upperDir)
-	obj := v.gained.get(splitPath(path))
-	if obj.pkg != nil && tree != nil {
-		obj.pkg.tree.Store(tree)
-	}
 	if n == nil {
 		return nil
 	}
-	return v.settle(n, link{dir, name}, obj)
+	return v.settle(n, link{dir, name}, v.gained.get(splitPath(path)))
 }
 
 // moveFiles calls move for the regular files of the overlay at a name and below.
@@ -206,9 +202,9 @@ func (v *View) splitOff(n *Node, at link) {
 // uproot takes all names away from a node, and from what is in it.
 func (v *View) uproot(n *Node) error {
 	if a, err := v.attr(n); err == nil {
-		n.last = a
-	} else if n.last.Mode == 0 {
-		n.last = Attr{Ino: n.ino, Mode: n.typ, UID: v.uid, GID: v.gid}
+		n.last = &a
+	} else if n.last == nil {
+		n.last = &Attr{Ino: n.ino, Mode: n.typ, UID: v.uid, GID: v.gid}
 	}
 	n.last.Nlink = 0
 	for _, c := range n.children {

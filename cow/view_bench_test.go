@@ -97,10 +97,10 @@ func BenchmarkHarvestAndSeal(b *testing.B) {
 		h, err := r.v.Harvest("pkgs/c-1-0")
 		check(b, err)
 		b.StopTimer()
-		entry, tree, err := r.entryOf(h)
+		entry, err := r.entryOf(h)
 		check(b, err)
 		b.StartTimer()
-		check(b, r.v.Seal("pkgs/c-1-0", h.Gen, entry, tree, func(string, int, string) error { return nil }))
+		check(b, r.v.Seal("pkgs/c-1-0", h.Gen, entry, func(string, int, string) error { return nil }))
 	}
 }
 

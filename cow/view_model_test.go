@@ -75,11 +75,11 @@ func (m *model) load(path string, e index.Entry) {
 	}
 	te := index.TreeEntry{Kind: e.Kind, Mode: e.Mode, Mtime: e.Mtime, Digest: e.Digest, Link: e.Link}
 	if old := dir.children[name]; old == nil || !old.isDir() {
-		dir.children[name] = m.fromEntry(&te)
+		dir.children[name] = m.fromEntry(te)
 	}
 }
 
-func (m *model) fromEntry(e *index.TreeEntry) *modelNode {
+func (m *model) fromEntry(e index.TreeEntry) *modelNode {
 	n := &modelNode{mode: typeBits(e.Kind) | e.Mode, nlink: 1}
 	switch e.Kind {
 	case index.KindDir:

@@ -401,11 +401,11 @@ func (r *rig) seal(path string) error {
 	if err != nil {
 		return err
 	}
-	entry, tree, err := r.entryOf(h)
+	entry, err := r.entryOf(h)
 	if err != nil {
 		return err
 	}
-	return r.v.Seal(path, h.Gen, entry, tree, func(_ string, dirfd int, name string) error {
+	return r.v.Seal(path, h.Gen, entry, func(_ string, dirfd int, name string) error {
 		data, err := os.ReadFile(procPath(dirfd, name))
 		if err != nil {
 			return err
@@ -416,14 +416,14 @@ func (r *rig) seal(path string) error {
 }
 
 // entryOf makes what a harvest is to become. Special files are left out.
-func (r *rig) entryOf(h *Harvest) (index.Entry, *index.Tree, error) {
+func (r *rig) entryOf(h *Harvest) (index.Entry, error) {
 	r.t.Helper()
 	root, err := r.content(&h.Entries[0])
 	if err != nil {
-		return index.Entry{}, nil, err
+		return index.Entry{}, err
 	}
 	if root.Kind != index.KindDir {
-		return index.Entry{Kind: root.Kind, Mode: root.Mode, Mtime: root.Mtime, Size: root.Size, Digest: root.Digest, Link: root.Link}, nil, nil
+		return index.Entry{Kind: root.Kind, Mode: root.Mode, Mtime: root.Mtime, Size: root.Size, Digest: root.Digest, Link: root.Link}, nil
 	}
 	b := index.NewTreeBuilder(root)
 	for i := range h.Entries[1:] {
@@ -433,13 +433,13 @@ func (r *rig) entryOf(h *Harvest) (index.Entry, *index.Tree, error) {
 		}
 		te, err := r.content(e)
 		if err != nil {
-			return index.Entry{}, nil, err
+			return index.Entry{}, err
 		}
 		check(r.t, b.Add(e.Path, te))
 	}
 	tree, err := b.Build()
 	check(r.t, err)
-	return r.src.treeEntry(tree), tree, nil
+	return r.src.treeEntry(tree), nil
 }
 
 // content stores what a harvested file contains. The error is that of a file

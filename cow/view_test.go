@@ -702,11 +702,11 @@ func TestSealIsRefused(t *testing.T) {
 	check(t, r.create("pkgs/c-1-0.conda", "c", 0o644))
 	h, err := r.v.Harvest("pkgs/c-1-0.conda")
 	check(t, err)
-	entry, _, err := r.entryOf(h)
+	entry, err := r.entryOf(h)
 	check(t, err)
 	move := func(string, int, string) error { t.Error("moved"); return nil }
 	check(t, r.setattr("pkgs/c-1-0.conda", SetAttr{Valid: SetMode, Mode: 0o600}))
-	if err := r.v.Seal("pkgs/c-1-0.conda", h.Gen, entry, nil, move); !fault.Is(err, fault.Busy) {
+	if err := r.v.Seal("pkgs/c-1-0.conda", h.Gen, entry, move); !fault.Is(err, fault.Busy) {
 		t.Errorf("changed since: %v", err)
 	}
 	w, err := r.openAt("pkgs/c-1-0.conda", unix.O_RDWR)
@@ -714,7 +714,7 @@ func TestSealIsRefused(t *testing.T) {
 	if n := r.v.Writers("pkgs"); n != 1 {
 		t.Errorf("%d writers", n)
 	}
-	if err := r.v.Seal("pkgs/c-1-0.conda", r.v.Generation("pkgs/c-1-0.conda"), entry, nil, move); !fault.Is(err, fault.Busy) {
+	if err := r.v.Seal("pkgs/c-1-0.conda", r.v.Generation("pkgs/c-1-0.conda"), entry, move); !fault.Is(err, fault.Busy) {
 		t.Errorf("open for writing: %v", err)
 	}
 	check(t, w.Release())
@@ -729,10 +729,10 @@ func TestSealCanBeRepeated(t *testing.T) {
 	before := r.dump()
 	h, err := r.v.Harvest("pkgs/c-1-0")
 	check(t, err)
-	entry, tree, err := r.entryOf(h)
+	entry, err := r.entryOf(h)
 	check(t, err)
 	moves := 0
-	err = r.v.Seal("pkgs/c-1-0", h.Gen, entry, tree, func(_ string, dirfd int, name string) error {
+	err = r.v.Seal("pkgs/c-1-0", h.Gen, entry, func(_ string, dirfd int, name string) error {
 		if moves++; moves == 2 {
 			return unix.ENOSPC
 		}
@@ -740,7 +740,7 @@ func TestSealCanBeRepeated(t *testing.T) {
 	})
 	want(t, "a full disk", err, unix.ENOSPC)
 	seen := map[string]bool{}
-	check(t, r.v.Seal("pkgs/c-1-0", h.Gen, entry, tree, func(rel string, dirfd int, name string) error {
+	check(t, r.v.Seal("pkgs/c-1-0", h.Gen, entry, func(rel string, dirfd int, name string) error {
 		seen[rel] = true
 		if err := unix.Unlinkat(dirfd, name, 0); err != unix.ENOENT {
 			return err

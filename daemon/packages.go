@@ -182,7 +182,7 @@ func (a *api) Package(_ context.Context, name string) (*control.PackageFiles, er
 	return out, nil
 }
 
-func file(p string, t *index.TreeEntry) control.File {
+func file(p string, t index.TreeEntry) control.File {
 	f := control.File{Path: p, Mode: fmt.Sprintf("%04o", t.Mode), Size: t.Size, Target: t.Link}
 	switch t.Kind {
 	case index.KindDir:

@@ -128,6 +128,9 @@ func (t *nodeTable) forget(id, refs uint64) {
 	}
 	if gone {
 		delete(s.m, id)
+		if len(s.m) == 0 {
+			s.m = make(map[uint64]*node) // a map keeps the room that it once needed
+		}
 	}
 }
 

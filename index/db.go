@@ -35,7 +35,7 @@ func openDB(dir string, log *slog.Logger) (*badger.DB, error) {
 		WithNumMemtables(3).
 		WithBaseTableSize(memTableSize).
 		WithNumCompactors(2).
-		WithBlockCacheSize(16 << 20).
+		WithBlockCacheSize(4 << 20).
 		WithChecksumVerificationMode(options.OnBlockRead).
 		WithMetricsEnabled(false).
 		// No value is larger than a part, so that none goes to the value log and

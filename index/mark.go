@@ -66,10 +66,8 @@ func (s *Store) mark(ctx context.Context) (*marks, error) {
 			return nil, fault.New("collect garbage", s.dir, fault.Other, err).
 				WithHint("delete the package that condafs verify names, then collect again")
 		}
-		for i := range t.entries {
-			if e := &t.entries[i]; e.Kind == KindFile {
-				m.blobs[shortMark(e.Digest)] = struct{}{}
-			}
+		for e := range t.files() {
+			m.blobs[shortMark(e.Digest)] = struct{}{}
 		}
 	}
 	return m, nil

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strconv"
@@ -110,20 +111,19 @@ func (b *TreeBuilder) Build() (*Tree, error) {
 		return nil, fault.New("build tree", "", fault.Corrupt, err)
 	}
 	nodes := make([]*node, 1, b.count)
-	entries := make([]TreeEntry, 1, b.count)
-	nodes[0], entries[0] = &b.root, b.root.TreeEntry
+	nodes[0] = &b.root
+	encoded := append(make([]byte, 0, 80*b.count), treeVersion)
+	encoded = binary.AppendUvarint(encoded, uint64(b.count))
 	for i := 0; i < len(nodes); i++ {
 		children := nodes[i].sorted()
-		if len(children) == 0 {
-			continue
-		}
-		entries[i].first, entries[i].count = int32(len(nodes)), int32(len(children))
-		for _, c := range children {
-			nodes = append(nodes, c)
-			entries = append(entries, c.TreeEntry)
-		}
+		nodes = append(nodes, children...)
+		encoded = appendTreeEntry(encoded, &nodes[i].TreeEntry, len(children))
 	}
-	return newTree(entries), nil
+	t, err := DecodeTree(encoded)
+	if err != nil {
+		return nil, fault.New("build tree", "", fault.KindOf(err), err)
+	}
+	return t, nil
 }
 
 func (n *node) sorted() []*node {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 
 	"condafs/fault"
 	"condafs/hashing"
@@ -29,48 +30,57 @@ const maxTreeEntries = 1 << 24
 // lying count can cause.
 const minEntryBytes = 5
 
-func encodeTree(entries []TreeEntry) []byte {
-	size := 16
-	for i := range entries {
-		size += 24 + len(entries[i].Name) + len(entries[i].Link)
-		if entries[i].Kind == KindFile {
-			size += hashing.Size
-		}
-	}
-	b := make([]byte, 0, size)
-	b = append(b, treeVersion)
-	b = binary.AppendUvarint(b, uint64(len(entries)))
-	for i := range entries {
-		e := &entries[i]
-		b = append(b, byte(e.Kind))
-		b = binary.AppendUvarint(b, uint64(e.Mode))
-		b = binary.AppendVarint(b, e.Mtime)
-		b = appendString(b, e.Name)
-		switch e.Kind {
-		case KindFile:
-			b = binary.AppendUvarint(b, uint64(e.Size))
-			b = append(b, e.Digest[:]...)
-		case KindSymlink:
-			b = appendString(b, e.Link)
-		default:
-			b = binary.AppendUvarint(b, uint64(e.count))
-		}
+// appendTreeEntry encodes an entry; count is the number of its children.
+func appendTreeEntry(b []byte, e *TreeEntry, count int) []byte {
+	b = append(b, byte(e.Kind))
+	b = binary.AppendUvarint(b, uint64(e.Mode))
+	b = binary.AppendVarint(b, e.Mtime)
+	b = appendString(b, e.Name)
+	switch e.Kind {
+	case KindFile:
+		b = binary.AppendUvarint(b, uint64(e.Size))
+		b = append(b, e.Digest[:]...)
+	case KindSymlink:
+		b = appendString(b, e.Link)
+	default:
+		b = binary.AppendUvarint(b, uint64(count))
 	}
 	return b
+}
+
+// treeEntry is the inverse of appendTreeEntry.
+func (d *decoder) treeEntry() (e TreeEntry, count uint64) {
+	e.Kind = Kind(d.byte())
+	e.Mode = d.mode()
+	e.Mtime = d.varint()
+	e.Name = d.string()
+	switch e.Kind {
+	case KindFile:
+		e.Size = d.size()
+		e.Digest = d.digest()
+	case KindSymlink:
+		e.Link = d.string()
+	case KindDir:
+		count = d.uvarint()
+	}
+	return e, count
 }
 
 // DecodeTree is the inverse of Encode. It takes nothing else: a tree that it returns
 // encodes to the same bytes, and has only names that a directory can hold.
 func DecodeTree(b []byte) (*Tree, error) {
-	entries, err := decodeTree(b)
+	t, err := decodeTree(string(b))
 	if err != nil {
 		return nil, fault.New("decode tree", hashing.Sum(b).Short(), fault.Corrupt, err)
 	}
-	return newTree(entries), nil
+	return t, nil
 }
 
-func decodeTree(b []byte) ([]TreeEntry, error) {
-	d := decoder{rest: string(b)} // one copy; all names share it
+func decodeTree(encoded string) (*Tree, error) {
+	if len(encoded) > math.MaxUint32 {
+		return nil, fmt.Errorf("%d bytes", len(encoded))
+	}
+	d := decoder{rest: encoded}
 	if v := d.byte(); d.err == nil && v != treeVersion {
 		return nil, fmt.Errorf("version %d is not known", v)
 	}
@@ -81,37 +91,25 @@ func decodeTree(b []byte) ([]TreeEntry, error) {
 	if n == 0 || n > maxTreeEntries || n > uint64(len(d.rest)/minEntryBytes+1) {
 		return nil, fmt.Errorf("cannot hold %d entries", n)
 	}
-	entries := make([]TreeEntry, n)
+	numbers := make([]uint32, 2*n+1)
+	t := &Tree{encoded: encoded, offsets: numbers[:n:n], next: numbers[n:]}
 	next := uint64(1) // where the next directory's children begin
-	for i := range entries {
-		e := &entries[i]
-		e.Kind = Kind(d.byte())
-		e.Mode = d.mode()
-		e.Mtime = d.varint()
-		e.Name = d.string()
-		switch e.Kind {
-		case KindFile:
-			e.Size = d.size()
-			e.Digest = d.digest()
-		case KindSymlink:
-			e.Link = d.string()
-		case KindDir:
-			count := d.uvarint()
-			if d.err == nil && count > n-next {
-				return nil, fmt.Errorf("directory %q has more children than there are entries", e.Name)
-			}
-			if count > 0 {
-				e.first, e.count = int32(next), int32(count)
-				next += count
-			}
-		}
+	for i := range n {
+		t.offsets[i], t.next[i] = uint32(len(encoded)-len(d.rest)), uint32(next)
+		e, count := d.treeEntry()
 		if d.err != nil {
 			return nil, d.err
 		}
-		if err := checkTreeEntry(e, i == 0); err != nil {
+		if err := checkTreeEntry(&e, i == 0); err != nil {
 			return nil, err
 		}
+		if count > n-next {
+			return nil, fmt.Errorf("directory %q has more children than there are entries", e.Name)
+		}
+		next += count
+		t.bytes += e.Size
 	}
+	t.next[n] = uint32(next)
 	if len(d.rest) > 0 {
 		return nil, errors.New("bytes after the last entry")
 	}
@@ -122,18 +120,23 @@ func decodeTree(b []byte) ([]TreeEntry, error) {
 	// that impossible: children are numbered after every directory before them, and
 	// all but the root have a parent because the counts add up, but a directory could
 	// still come at or after its first child.
-	for i := range entries {
-		if entries[i].count > 0 && int(entries[i].first) <= i {
-			return nil, fmt.Errorf("directory %q is inside itself", entries[i].Name)
+	for i := range t.Len() {
+		lo, hi := t.Children(i)
+		if lo < hi && lo <= i {
+			return nil, fmt.Errorf("directory %q is inside itself", t.name(i))
 		}
-		lo, hi := int(entries[i].first), int(entries[i].first+entries[i].count)
-		for j := lo + 1; j < hi; j++ {
-			if entries[j-1].Name >= entries[j].Name {
-				return nil, fmt.Errorf("%q and %q are not in order", entries[j-1].Name, entries[j].Name)
+		last := ""
+		for j := lo; j < hi; j++ {
+			name := t.name(j)
+			if name <= last {
+				return nil, fmt.Errorf("%q and %q are not in order", last, name)
 			}
+			last = name
 		}
 	}
-	return entries, nil
+	t.digest = sync.OnceValue(func() hashing.Digest { return hashing.Sum([]byte(t.encoded)) })
+	t.content = sync.OnceValue(func() hashing.Digest { return contentDigest(t) })
+	return t, nil
 }
 
 func checkTreeEntry(e *TreeEntry, root bool) error {

@@ -98,7 +98,7 @@ func readParts(txn *badger.Txn, prefix []byte) ([]byte, error) {
 }
 
 // treeCacheBytes bounds what the decoded trees take that nobody may be using.
-const treeCacheBytes = 16 << 20
+const treeCacheBytes = 8 << 20
 
 // treeCache keeps the trees that were used last.
 type treeCache struct {
@@ -143,13 +143,4 @@ func (c *treeCache) put(d hashing.Digest, t *Tree) {
 		delete(c.byKey, old.digest)
 		c.bytes -= old.bytes
 	}
-}
-
-// memory estimates what a tree takes: the entries and the bytes of its strings.
-func (t *Tree) memory() int64 {
-	n := int64(len(t.entries)) * 120
-	for i := range t.entries {
-		n += int64(len(t.entries[i].Name) + len(t.entries[i].Link))
-	}
-	return n
 }

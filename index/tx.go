@@ -101,10 +101,8 @@ func (t *Tx) require(e *Entry) error {
 // requireBlobs makes sure that what a tree consists of is there and stays.
 func (t *Tx) requireBlobs(tree *Tree) error {
 	blobs := make([]hashing.Digest, 0, tree.Len())
-	for i := range tree.entries {
-		if e := &tree.entries[i]; e.Kind == KindFile {
-			blobs = append(blobs, e.Digest)
-		}
+	for e := range tree.files() {
+		blobs = append(blobs, e.Digest)
 	}
 	t.hold.Blob(blobs...)
 	for path, e := range tree.All() {

@@ -138,10 +138,8 @@ func (v *verification) expect(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for i := range t.entries {
-			if e := &t.entries[i]; e.Kind == KindFile {
-				v.expected[e.Digest] = e.Size
-			}
+		for e := range t.files() {
+			v.expected[e.Digest] = e.Size
 		}
 	}
 	return nil

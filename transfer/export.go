@@ -278,7 +278,7 @@ func (p *place) close() {
 func (ex *exporter) tree(to *place, at string, t *index.Tree) error {
 	type dir struct {
 		path string
-		e    *index.TreeEntry
+		e    index.TreeEntry
 	}
 	dirs := []dir{{at, t.At(0)}}
 	if err := to.root.Mkdir(at, 0o755); err != nil {
