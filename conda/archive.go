@@ -95,7 +95,7 @@ func (e visitError) Error() string { return e.err.Error() }
 
 func walk(ctx context.Context, f io.ReaderAt, size int64, fn string, lim Limits, all bool, visit Visitor) error {
 	lim = lim.withDefaults()
-	w := &walker{ctx: ctx, fn: fn, visit: visit, layout: newLayout(), files: lim.MaxFiles}
+	w := &walker{ctx: ctx, fn: fn, visit: visit, layout: newLayout(lim), files: lim.MaxFiles}
 	w.bytes = lim.bytesFor(size)
 	w.content = w.bytes
 	var err error

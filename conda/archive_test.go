@@ -300,7 +300,7 @@ func TestLimits(t *testing.T) {
 		if err := check(Limits{MaxBytes: 1 << 20}); !fault.Is(err, fault.Corrupt) || !strings.Contains(err.Error(), "too many bytes") {
 			t.Errorf("%s, bytes: %v", fn, err)
 		}
-		if err := check(Limits{MaxFiles: 3}); !fault.Is(err, fault.Corrupt) || !strings.Contains(err.Error(), "too many members") {
+		if err := check(Limits{MaxFiles: 3}); !fault.Is(err, fault.Corrupt) || !strings.Contains(err.Error(), "more than 3 files") {
 			t.Errorf("%s, files: %v", fn, err)
 		}
 	}
@@ -385,7 +385,7 @@ func FuzzTar(f *testing.F) {
 	f.Add(tarOf(tar.Header{Name: "a", Typeflag: tar.TypeSymlink, Linkname: "b/../c"}, tar.Header{Name: "d/", Typeflag: tar.TypeDir}))
 	f.Add(tarOf(tar.Header{Name: strings.Repeat("x/", 100) + "f", Typeflag: tar.TypeReg}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		w := &walker{ctx: t.Context(), fn: "x", layout: newLayout(), files: 1000, bytes: 1 << 20, content: 1 << 20}
+		w := &walker{ctx: t.Context(), fn: "x", layout: newLayout(Limits{MaxFiles: 1000}), files: 1000, bytes: 1 << 20, content: 1 << 20}
 		w.visit = func(m Member, r io.Reader) error {
 			if c, err := cleanMember(m.Path); err != nil || c != m.Path {
 				t.Errorf("visited %q", m.Path)

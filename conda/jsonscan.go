@@ -138,6 +138,22 @@ func (s *jsonScanner) object(f func(key []byte) error) error {
 	}
 }
 
+// array calls f for each element of the array that comes next. f must consume it.
+func (s *jsonScanner) array(f func() error) error {
+	if err := s.expect('['); err != nil {
+		return err
+	}
+	for first := true; ; first = false {
+		more, err := s.element(']', first)
+		if err != nil || !more {
+			return err
+		}
+		if err := f(); err != nil {
+			return err
+		}
+	}
+}
+
 // element tells whether another element follows, and consumes the comma before
 // it or the bracket after the last.
 func (s *jsonScanner) element(closing byte, first bool) (bool, error) {

@@ -34,14 +34,21 @@ type Member struct {
 type layout struct {
 	types map[string]MemberType
 	links []symlink
+	most  int64 // entries that may be, with the directories that they imply
+	bytes int64 // of all paths and targets that may yet come
 }
 
 type symlink struct{ path, target string }
 
-func newLayout() *layout { return &layout{types: make(map[string]MemberType)} }
+func newLayout(lim Limits) *layout {
+	return &layout{types: make(map[string]MemberType), most: lim.MaxFiles, bytes: lim.MaxFiles * pathBytes}
+}
 
 // add takes one entry, whose path is clean. A directory may come again.
 func (l *layout) add(m Member) error {
+	if depth := strings.Count(m.Path, "/"); depth > maxDepth {
+		return fmt.Errorf("%.80q… lies %d directories deep, %d are possible", m.Path, depth, maxDepth)
+	}
 	if err := l.addParents(m.Path); err != nil {
 		return err
 	}
@@ -56,6 +63,7 @@ func (l *layout) add(m Member) error {
 		if err := checkTarget(m.Link); err != nil {
 			return fmt.Errorf("symlink %q: %w", m.Path, err)
 		}
+		l.bytes -= int64(len(m.Link))
 		l.links = append(l.links, symlink{m.Path, m.Link})
 	case MemberHardlink:
 		t, ok := l.types[m.Link]
@@ -63,7 +71,16 @@ func (l *layout) add(m Member) error {
 			return fmt.Errorf("hard link %q: %q is no earlier file of the package", m.Path, m.Link)
 		}
 	}
-	l.types[m.Path] = m.Type
+	return l.set(m.Path, m.Type)
+}
+
+// set notes a path, within bounds: a small archive can name very many, very long ones.
+func (l *layout) set(p string, t MemberType) error {
+	l.types[p] = t
+	l.bytes -= int64(len(p))
+	if int64(len(l.types)) > l.most || l.bytes < 0 {
+		return fmt.Errorf("more than %d files and directories, or %d bytes of names", l.most, l.most*pathBytes)
+	}
 	return nil
 }
 
@@ -78,7 +95,9 @@ func (l *layout) addParents(p string) error {
 		if ok {
 			return fmt.Errorf("%q lies below %q, which is no directory", p, dir)
 		}
-		l.types[dir] = MemberDir
+		if err := l.set(dir, MemberDir); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -34,65 +34,115 @@ type PathEntry struct {
 	// SHA256 and Size are those of the file as it lies in the cache. For a
 	// SoftLink they describe what the target held on the machine that built the
 	// package (nothing, when it was missing there), so they prove nothing here.
-	SHA256            [32]byte
-	HasSHA256         bool
-	Size              int64 // bytes; -1 when unknown
-	FileMode          string
-	PrefixPlaceholder string
-	NoLink            bool
-}
-
-type rawPaths struct {
-	Version *int           `json:"paths_version"`
-	Paths   []rawPathEntry `json:"paths"`
+	SHA256    [32]byte
+	HasSHA256 bool
+	Size      int64 // bytes; -1 when unknown
 }
 
 type rawPathEntry struct {
-	Path        *string  `json:"_path"`
-	Type        PathType `json:"path_type"`
-	SHA256      *string  `json:"sha256"`
-	Size        *int64   `json:"size_in_bytes"`
-	FileMode    *string  `json:"file_mode"`
-	Placeholder *string  `json:"prefix_placeholder"`
-	NoLink      *bool    `json:"no_link"`
+	Path   *string  `json:"_path"`
+	Type   PathType `json:"path_type"`
+	SHA256 *string  `json:"sha256"`
+	Size   *int64   `json:"size_in_bytes"`
 }
 
 // ParsePaths reads info/paths.json. It refuses versions other than 1, paths
-// that leave the package, and paths that are listed twice.
+// that leave the package, paths that are listed twice, and more than any package has.
+//
+// It reads entry by entry: a list of millions of empty ones is a small file and would
+// take gigabytes of memory at once.
 func ParsePaths(r io.Reader) (*PathsJSON, error) {
 	const op = "parse paths"
-	b, err := readBounded(PathsPath, r, maxPathsJSON)
-	if err != nil {
-		return nil, err
-	}
-	var raw rawPaths
-	if err := json.Unmarshal(b, &raw); err != nil {
-		return nil, corrupt(op, PathsPath, "%w", err)
-	}
-	if raw.Version == nil {
+	limited := &io.LimitedReader{R: r, N: maxPathsJSON + 1}
+	p := &pathsParser{s: newJSONScanner(limited), seen: make(map[string]bool)}
+	err := p.document()
+	switch {
+	case limited.N == 0:
+		return nil, corrupt(op, PathsPath, "longer than %d bytes", maxPathsJSON)
+	case err != nil:
+		return nil, readFailure(op, PathsPath, err)
+	case !p.hasVersion:
 		return nil, corrupt(op, PathsPath, "paths_version is missing")
 	}
-	if *raw.Version != 1 {
-		return nil, corrupt(op, PathsPath, "paths_version is %d, only 1 is known", *raw.Version)
+	return &p.out, nil
+}
+
+type pathsParser struct {
+	s          *jsonScanner
+	out        PathsJSON
+	hasVersion bool
+	seen       map[string]bool
+}
+
+func (p *pathsParser) document() error {
+	err := p.s.object(func(key []byte) error {
+		switch string(key) {
+		case "paths_version":
+			return p.version()
+		case "paths":
+			return p.list()
+		}
+		return p.s.skip()
+	})
+	if err != nil {
+		return err
 	}
-	p := &PathsJSON{Version: 1, Paths: make([]PathEntry, 0, len(raw.Paths))}
-	seen := make(map[string]bool, len(raw.Paths))
-	for i := range raw.Paths {
-		e, err := raw.Paths[i].entry()
+	return p.s.end()
+}
+
+func (p *pathsParser) version() error {
+	b, err := p.s.value(32)
+	if err != nil {
+		return err
+	}
+	var v *int
+	if err := json.Unmarshal(b, &v); err != nil {
+		return fmt.Errorf("paths_version: %w", err)
+	}
+	if v == nil {
+		return nil
+	}
+	if *v != 1 {
+		return fmt.Errorf("paths_version is %d, only 1 is known", *v)
+	}
+	p.out.Version, p.hasVersion = 1, true
+	return nil
+}
+
+func (p *pathsParser) list() error {
+	if c, err := p.s.peek(); err != nil {
+		return readAtError(err)
+	} else if c == 'n' {
+		return p.s.skip() // null
+	}
+	return p.s.array(func() error {
+		i := len(p.out.Paths)
+		if i == maxPathEntries {
+			return fmt.Errorf("more than %d entries", maxPathEntries)
+		}
+		b, err := p.s.value(maxPathEntry)
 		if err != nil {
-			return nil, corrupt(op, PathsPath, "entry %d: %w", i, err)
+			return err
 		}
-		if seen[e.Path] {
-			return nil, corrupt(op, PathsPath, "entry %d: %q is listed twice", i, e.Path)
+		var raw rawPathEntry
+		if err := json.Unmarshal(b, &raw); err != nil {
+			return fmt.Errorf("entry %d: %w", i, err)
 		}
-		seen[e.Path] = true
-		p.Paths = append(p.Paths, e)
-	}
-	return p, nil
+		e, err := raw.entry()
+		if err != nil {
+			return fmt.Errorf("entry %d: %w", i, err)
+		}
+		if p.seen[e.Path] {
+			return fmt.Errorf("entry %d: %q is listed twice", i, e.Path)
+		}
+		p.seen[e.Path] = true
+		p.out.Paths = append(p.out.Paths, e)
+		return nil
+	})
 }
 
 func (raw *rawPathEntry) entry() (PathEntry, error) {
-	e := PathEntry{Type: raw.Type, Size: -1, FileMode: str(raw.FileMode), PrefixPlaceholder: str(raw.Placeholder)}
+	e := PathEntry{Type: raw.Type, Size: -1}
 	var err error
 	if e.Path, err = cleanMember(str(raw.Path)); err != nil {
 		return e, err
@@ -118,9 +168,6 @@ func (raw *rawPathEntry) entry() (PathEntry, error) {
 			return e, fmt.Errorf("%q: size_in_bytes is %d", e.Path, *raw.Size)
 		}
 		e.Size = *raw.Size
-	}
-	if raw.NoLink != nil {
-		e.NoLink = *raw.NoLink
 	}
 	return e, nil
 }

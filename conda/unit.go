@@ -84,11 +84,13 @@ func Classify(p string, isDir bool) Unit {
 		return Unit{Kind: Dir}
 	}
 	parts := strings.Split(p, "/")
+	end := 0
 	for i, name := range parts[:len(parts)-1] {
-		at := strings.Join(parts[:i+1], "/")
-		if u, ok := classifyDir(parts[:i], name, at); ok {
+		end += len(name)
+		if u, ok := classifyDir(parts[:i], name, p[:end]); ok {
 			return u
 		}
+		end++
 	}
 	last := len(parts) - 1
 	if isDir {

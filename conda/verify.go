@@ -99,7 +99,7 @@ func (v *verifier) corrupt(format string, args ...any) error {
 // list takes in the tree and refuses what could not be unpacked elsewhere.
 func (v *verifier) list() error {
 	v.files = make(map[string]*object)
-	tree := newLayout()
+	tree := newLayout(v.lim)
 	var total int64
 	for p, info := range v.fsys.Entries() {
 		clean, err := cleanMember(p)

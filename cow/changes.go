@@ -42,18 +42,30 @@ func (v *View) changes() ([]Change, error) {
 	if v.upperDir == "" || v.closed {
 		return nil, nil
 	}
-	var list []Change
-	if err := v.changesIn(v.root, v.root.lower, "", &list); err != nil {
+	var l changeList
+	if err := v.changesIn(v.root, v.root.lower, "", &l); err != nil {
 		return nil, fault.New("list changes", "", fault.Other, err)
 	}
+	list := l.list
 	slices.SortFunc(list, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
 	return list, nil
+}
+
+// changeList collects changes.
+type changeList struct {
+	list []Change
+	room room
+}
+
+func (l *changeList) add(c Change) error {
+	l.list = append(l.list, c)
+	return l.room.take(c.Path)
 }
 
 // changesIn compares a directory with base, what is below at its path, or nil. It
 // looks at what the overlay has only, unless the directory shows something else
 // than base: because it was made anew, or renamed.
-func (v *View) changesIn(dir *Node, base *object, path string, list *[]Change) error {
+func (v *View) changesIn(dir *Node, base *object, path string, list *changeList) error {
 	if dir.upper && dir.names == nil {
 		if err := v.loadNames(dir); err != nil {
 			return err
@@ -104,7 +116,7 @@ func (v *View) allNames(dir *Node, base *object) (map[string]bool, error) {
 	return names, err
 }
 
-func (v *View) changeAt(dir *Node, base *object, name, dirPath string, list *[]Change) error {
+func (v *View) changeAt(dir *Node, base *object, name, dirPath string, list *changeList) error {
 	path := join(dirPath, name)
 	obj := v.gained.get(dirPath, name)
 	if obj == nil && base != nil {
@@ -118,13 +130,12 @@ func (v *View) changeAt(dir *Node, base *object, name, dirPath string, list *[]C
 		op = Added
 	}
 	if u, ok := dir.names[name]; ok && !u.whiteout && u.typ != unix.S_IFDIR {
-		*list = append(*list, Change{path, op, false})
-		return nil
+		return list.add(Change{path, op, false})
 	}
 	n, err := v.child(dir, name)
 	if err == unix.ENOENT {
 		if op != Added {
-			*list = append(*list, Change{path, Deleted, obj == nil || obj.isDir()})
+			return list.add(Change{path, Deleted, obj == nil || obj.isDir()})
 		}
 		return nil
 	}
@@ -134,7 +145,7 @@ func (v *View) changeAt(dir *Node, base *object, name, dirPath string, list *[]C
 	defer v.tidy(n)
 	if !n.isDir() {
 		if obj == nil || !n.lower.same(obj) {
-			*list = append(*list, Change{path, op, false})
+			return list.add(Change{path, op, false})
 		}
 		return nil
 	}
@@ -150,7 +161,9 @@ func (v *View) changeAt(dir *Node, base *object, name, dirPath string, list *[]C
 			return err
 		}
 	}
-	*list = append(*list, Change{path, op, true})
+	if err := list.add(Change{path, op, true}); err != nil {
+		return err
+	}
 	if holdsUnits {
 		return v.changesIn(n, obj, path, list)
 	}

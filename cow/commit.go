@@ -28,11 +28,15 @@ func (s *Session) commitAll(ctx context.Context, what scope, final bool) (Report
 	if err := s.resume(""); err != nil {
 		return Report{Seq: s.e.store.Head()}, err
 	}
+	c := &committing{s: s, what: what, final: final}
 	changes, err := s.view.Changes()
-	if err != nil {
+	switch {
+	case errors.Is(err, errTooMuch) && final:
+		// It will not become less. What was sealed before is published all the same.
+		c.report.Dropped = append(c.report.Dropped, Note{"", err.Error()})
+	case err != nil:
 		return Report{Seq: s.e.store.Head()}, err
 	}
-	c := &committing{s: s, what: what, final: final}
 	c.sort(changes)
 	if err := c.prepare(ctx); err != nil {
 		return c.report, err
@@ -213,15 +217,25 @@ func (c *committing) deleteBelow(dir string) {
 // prepare checks and seals everything, and makes the operations for what isn't
 // sealed.
 func (c *committing) prepare(ctx context.Context) error {
+	// As many as are checked at a time, and some that wait for them: there may be
+	// hundreds of thousands.
+	limit := make(chan struct{}, 4*cap(c.s.e.slots))
 	var wg sync.WaitGroup
+	do := func(f func()) {
+		limit <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-limit }()
+			f()
+		})
+	}
 	for root, p := range c.packages {
-		wg.Go(func() { c.preparePackage(ctx, root, p) })
+		do(func() { c.preparePackage(ctx, root, p) })
 	}
 	for _, g := range c.groups {
-		wg.Go(func() { c.prepareGroup(ctx, g) })
+		do(func() { c.prepareGroup(ctx, g) })
 	}
 	for _, p := range c.files {
-		wg.Go(func() { c.prepareFile(ctx, p) })
+		do(func() { c.prepareFile(ctx, p) })
 	}
 	wg.Wait()
 	for _, p := range c.lists {

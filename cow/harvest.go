@@ -2,6 +2,7 @@ package cow
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -40,7 +41,11 @@ func (v *View) Harvest(path string) (*Harvest, error) {
 		return nil, fault.New("harvest", path, fault.Other, err)
 	}
 	h := &Harvest{Gen: v.gens.get(path)}
+	var room room
 	err = v.visit(n, "", func(rel string, n *Node) error {
+		if err := room.take(rel); err != nil {
+			return err
+		}
 		e, err := v.harvestNode(join(path, rel), n)
 		e.Path = rel
 		h.Entries = append(h.Entries, e)
@@ -51,6 +56,27 @@ func (v *View) Harvest(path string) (*Harvest, error) {
 		return nil, fault.New("harvest", path, fault.Other, err)
 	}
 	return h, nil
+}
+
+// room bounds the memory that a list of paths takes: in a session, a client can make
+// more, longer and deeper ones than any package has.
+type room struct{ paths, bytes int64 }
+
+const (
+	maxPaths     = 2 << 20
+	maxPathBytes = 256 << 20
+)
+
+// errTooMuch says that there is no room for that many paths. No package has them.
+var errTooMuch = fault.New("", "", fault.Corrupt, fmt.Errorf("more than %d paths or %d MiB of them", maxPaths, maxPathBytes>>20))
+
+func (r *room) take(path string) error {
+	r.paths++
+	r.bytes += int64(len(path))
+	if r.paths > maxPaths || r.bytes > maxPathBytes {
+		return errTooMuch
+	}
+	return nil
 }
 
 // visit calls f for a node and everything below it. v.mu is held for writing.

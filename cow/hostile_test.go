@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -53,5 +55,65 @@ func TestRestoreFollowsNoLink(t *testing.T) {
 	}
 	if err := os.RemoveAll(pkg); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestDeepTreesDoNotFillTheMemory: the paths of a chain of directories grow with the
+// square of its length. A package that is one is refused, plain directories are
+// dropped, and both go without a descriptor for each level.
+func TestDeepTreesDoNotFillTheMemory(t *testing.T) {
+	const levels = 1600 // of 250 bytes: more than 256 MiB of paths
+	f := makePackage(t, "tool-1.0-0", nil)
+	good := makePackage(t, "good-1.0-0", nil)
+	for name, top := range map[string]string{"in a package": "pkgs/" + f.dist + "/lib", "in a plain directory": "pkgs/plain"} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			pid, c := w.process()
+			c.install(good)
+			w.await()
+			c.extract(f)
+			c.mkdirs(top)
+			dir := c.v.Root()
+			var held []*Node
+			for part := range strings.SplitSeq(top, "/") {
+				n, _, err := c.v.Lookup(dir, part)
+				c.must(err)
+				dir, held = n, append(held, n)
+			}
+			deep := strings.Repeat("d", 250)
+			for range levels {
+				n, _, err := c.v.Mkdir(dir, deep, 0o755)
+				c.must(err)
+				dir, held = n, append(held, n)
+			}
+			for _, n := range slices.Backward(held) {
+				c.v.Forget(n, 1)
+			}
+			c.finish(f)
+			w.await()
+			if _, err := c.v.Changes(); name != "in a package" && !errors.Is(err, errTooMuch) {
+				t.Errorf("changes: %v", err)
+			}
+			w.exit(pid)
+			if w.trust(shared+good.dist) != "verified" {
+				t.Error("what was complete before is lost")
+			}
+			if e := w.head(shared + f.dist); e != nil && name == "in a package" {
+				t.Errorf("published: %+v", e)
+			}
+			if e := w.head(mine + "plain"); e != nil {
+				t.Errorf("published: %+v", e)
+			}
+			w.tidy()
+			q, err := w.store.Quarantined()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range q {
+				if err := w.store.RemoveQuarantine(r.ID); err != nil {
+					t.Error(err)
+				}
+			}
+		})
 	}
 }
