@@ -5,8 +5,12 @@ import (
 	"strings"
 )
 
+// RattlerCacheLock is the file that rattler's clients lock before they look at their
+// package directory.
+const RattlerCacheLock = ".cache.lock"
+
 // Fetching returns the package that a client has begun to bring when it makes what is
-// at p: a download, an archive, or the package's directory.
+// at p: a download, an archive, the package's directory, or rattler's lock of it.
 func Fetching(p string, isDir bool) (root string, ok bool) {
 	for _, suffix := range []string{".partial", ".part"} {
 		if !isDir {
@@ -21,6 +25,8 @@ func Fetching(p string, isDir bool) (root string, ok bool) {
 		return dir + stem, true
 	case Package:
 		return u.Root, u.Root == p
+	case RattlerPackage:
+		return u.Root, u.Root == p || p == u.Root+".lock"
 	}
 	return "", false
 }

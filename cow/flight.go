@@ -1,7 +1,7 @@
 package cow
 
 import (
-	"io/fs"
+	"errors"
 	"os"
 	"path/filepath"
 	"sync"
@@ -191,20 +191,21 @@ func (f *flights) giveUp(who []*Session) {
 }
 
 // awaitOthers waits until nobody else brings packages. It reports whether it has waited.
-func (s *Session) awaitOthers(cancel <-chan struct{}) bool {
+func (s *Session) awaitOthers(cold bool, cancel <-chan struct{}) bool {
 	f := s.e.flights
-	cold := s.isCold()
 	deadline := time.After(flightPatience)
 	tick := time.NewTicker(flightTick)
 	defer tick.Stop()
-	waited := false
+	waited, calm := false, false
 	var last uint64
 	moved := time.Now()
 	for {
 		who, changed := f.others(s, waited, cold)
-		if len(who) == 0 {
+		if len(who) == 0 && (!waited || calm) {
 			return waited
 		}
+		// Between two packages nobody may seem to be on the way.
+		calm = len(who) == 0
 		if p := f.progress(who); p != last || !waited {
 			last, moved = p, time.Now()
 		} else if time.Since(moved) > flightStall {
@@ -226,64 +227,79 @@ func (s *Session) awaitOthers(cancel <-chan struct{}) bool {
 
 // isCold reports whether the session has fetched a channel's index itself: one that
 // many begin with at once, when the store hasn't seen the channel's packages.
-func (s *Session) isCold() bool {
-	const dir = "pkgs/cache"
+func (s *Session) isCold(dir string) bool {
 	list, err := os.ReadDir(filepath.Join(s.upper(), filepath.FromSlash(dir)))
 	if err != nil {
 		return false
 	}
 	for _, e := range list {
 		p := dir + "/" + e.Name()
-		if u := conda.Classify(p, false); e.Type() == fs.FileMode(0) && u.Kind == conda.Repodata && u.Root == p {
+		if u := conda.Classify(p, false); e.Type().IsRegular() && u.Kind == conda.Repodata && u.Root == p {
 			return true
 		}
 	}
 	return false
 }
 
-// listing is called before a client lists a directory. It returns true if the view has
-// gained anything.
+// listing is called before a client lists a directory, and reports whether the view has
+// gained anything. conda and mamba list theirs when they plan, after they have tried to
+// write to urls.txt.
 func (s *Session) listing(path string, cancel <-chan struct{}) bool {
 	if path != "pkgs" || !s.view.has("pkgs", "urls.txt") || s.deferred() {
-		return false // no client that is about to plan
+		return false
 	}
-	if !s.awaitOthers(cancel) || s.start.BesideShelf {
+	if !s.awaitOthers(s.isCold("pkgs/cache"), cancel) || s.start.BesideShelf {
 		return false // beside the shelf, packages have come there
 	}
-	gained, err := s.gainVerified()
-	if err != nil {
-		s.e.log.Warn("a session does not see what others have brought", "session", s.id, "error", err)
-	}
-	return gained
+	return s.gainAll("pkgs", SharedSpace)
 }
 
-// gainVerified takes into the view what others have published since the session began.
-func (s *Session) gainVerified() (bool, error) {
+// locking is called before a client makes a lock file. rattler's clients plan when they
+// have locked theirs.
+func (s *Session) locking(path string, cancel <-chan struct{}) {
+	if path != "rattler/pkgs/"+conda.RattlerCacheLock || s.deferred() {
+		return
+	}
+	if s.awaitOthers(s.isCold("rattler/repodata"), cancel) {
+		s.gainAll("rattler/pkgs", spaces(s.uid)...)
+	}
+}
+
+// gainAll takes into the view what others have published in a directory since the
+// session began.
+func (s *Session) gainAll(dir string, spaces ...string) bool {
 	head := s.e.store.PinHead() // what was gained must stay as long as the session
-	list, err := head.List(shelvedDir)
 	gained := false
-	for i := 0; i < len(list) && err == nil; i++ {
-		e := &list[i]
-		if conda.Trust(e.Trust) != conda.TrustVerified {
-			continue
+	var errs []error
+	for _, space := range spaces {
+		list, err := head.List(space + "/" + dir)
+		errs = append(errs, err)
+		for i := range list {
+			ok, err := s.gain(dir, space, &list[i])
+			errs = append(errs, err)
+			gained = gained || ok
 		}
-		var ok bool
-		ok, err = s.gain("pkgs/"+e.Name, e)
-		gained = gained || ok
+	}
+	if err := errors.Join(errs...); err != nil {
+		s.e.log.Warn("a session does not see all that others have brought", "session", s.id, "error", err)
 	}
 	if !gained {
 		head.Release()
-		return false, err
+		return false
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.pins = append(s.pins, head)
-	s.mu.Unlock()
-	return true, err
+	return true
 }
 
 // gain takes something published into the view, if that never showed anything there.
-func (s *Session) gain(path string, e *index.DirEntry) (bool, error) {
-	_, had, err := s.snap.Get(shelvedDir + "/" + e.Name)
+func (s *Session) gain(dir, space string, e *index.DirEntry) (bool, error) {
+	path := dir + "/" + e.Name
+	if u := conda.Classify(path, e.Kind == index.KindTree); u.Kind != conda.Package && u.Kind != conda.Archive && u.Kind != conda.RattlerPackage {
+		return false, nil
+	}
+	_, had, err := s.snap.Get(space + "/" + path)
 	if err != nil || had {
 		return false, err
 	}

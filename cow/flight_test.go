@@ -2,13 +2,17 @@ package cow
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"path"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"condafs/conda"
 	"condafs/index"
 )
 
@@ -80,6 +84,49 @@ func TestOneBringsForAll(t *testing.T) {
 		t.Error("the deletion of what was gained does not hold, or took more along")
 	}
 	w.tidy()
+}
+
+// rattler's clients plan when they have locked their cache. What one of them brings, the next of the same user finds.
+func TestOneRattlerBringsForAll(t *testing.T) {
+	w := newWorld(t)
+	f := makePackage(t, "tool-1.0-0", nil)
+	_, a := w.process()
+	_, b := w.process()
+	lock := func(c *client) <-chan struct{} {
+		went := make(chan struct{})
+		go func() {
+			defer close(went)
+			c.must(c.on("rattler/pkgs", func(n *Node, _ Attr) error { c.v.Approach(n, conda.RattlerCacheLock, nil); return nil }))
+			c.write("rattler/pkgs/"+conda.RattlerCacheLock, "")
+		}()
+		return went
+	}
+	goes(t, lock(a))
+	meta, release, err := a.open("rattler/pkgs/tool-1.0-0.lock", unix.O_RDWR)
+	a.must(err)
+	went := lock(b)
+	waits(t, went)
+	const tmp, final = "rattler/pkgs/.tool-1.0-0aB3dE5", "rattler/pkgs/tool-1.0-0"
+	for _, p := range slices.Sorted(maps.Keys(f.files)) {
+		a.mkdirs(path.Dir(tmp + "/" + p))
+		a.write(tmp+"/"+p, f.files[p])
+	}
+	a.symlink(tmp+"/lib/link", "data")
+	a.rename(tmp, final)
+	_, err = meta.WriteAt([]byte("12345678"), 0)
+	a.must(err)
+	w.await()
+	waits(t, went)
+	release()
+	goes(t, went)
+	for p, content := range f.files {
+		if got := b.read(final + "/" + p); got != content {
+			t.Errorf("%s holds %q", p, got)
+		}
+	}
+	if got := b.read(final + ".lock"); got != "12345678" {
+		t.Errorf("its metadata is %q", got)
+	}
 }
 
 // Only those wait who plan, and never for one who gave up, died or stands still.

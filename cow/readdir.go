@@ -2,6 +2,8 @@ package cow
 
 import (
 	"golang.org/x/sys/unix"
+
+	"condafs/conda"
 )
 
 // OpenDir is called when a client opens a directory to list it, before it does. It may
@@ -15,6 +17,19 @@ func (v *View) OpenDir(dir *Node, cancel <-chan struct{}) bool {
 	path, ok := dir.path()
 	v.mu.RUnlock()
 	return ok && v.onListing(path, cancel)
+}
+
+// Approach is called before a client makes a file, and may wait like OpenDir.
+func (v *View) Approach(dir *Node, name string, cancel <-chan struct{}) {
+	if v.onLocking == nil || name != conda.RattlerCacheLock {
+		return
+	}
+	v.mu.RLock()
+	path, ok := dir.path()
+	v.mu.RUnlock()
+	if ok {
+		v.onLocking(join(path, name), cancel)
+	}
 }
 
 // has reports whether the overlay has a name in a directory.

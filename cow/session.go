@@ -208,7 +208,7 @@ func (e *Engine) openSession(id string, o StartOptions, explicit bool, snap *ind
 		return fail(err)
 	}
 	s.view = view
-	view.onListing = s.listing
+	view.onListing, view.onLocking = s.listing, s.locking
 	s.holdGained()
 	s.redo(sealed)
 	if inv := e.invalidator(); inv != nil {

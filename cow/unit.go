@@ -121,7 +121,7 @@ func (s *Session) run(root string, j *job) {
 		j.why = err
 		complete := j.complete
 		s.mu.Unlock()
-		if complete {
+		if complete && !fault.Is(err, fault.Busy) { // that of which something is still open comes yet
 			s.e.flights.land(s, root)
 		}
 		if err != nil {

@@ -85,6 +85,8 @@ type View struct {
 	invalid  func(dir *Node, name string)
 	// onListing is called before a directory is listed; see OpenDir.
 	onListing func(path string, cancel <-chan struct{}) bool
+	// onLocking is called before a lock file is made; see Approach.
+	onLocking func(path string, cancel <-chan struct{})
 
 	mu     sync.RWMutex
 	lower  lower

@@ -58,6 +58,7 @@ func (f *fileSystem) Create(cancel <-chan struct{}, in *fuse.CreateIn, name stri
 	if dir == nil {
 		return absent(in.NodeId)
 	}
+	dir.view.Approach(dir.tree, name, cancel)
 	n, attr, h, err := dir.view.Create(dir.tree, name, int(in.Flags), in.Mode)
 	if err != nil {
 		return f.status("create", err)
