@@ -1,23 +1,25 @@
 #!/usr/bin/env bash
 # From a clean clone to a mount that several conda clients share safely: installs what is missing (Debian, Ubuntu),
-# builds ./condafs, mounts it, shows the problem and its cure, and says how to point conda at the mount.
-#   ./quickstart.sh [MOUNTPOINT]        default: ~/condafs
+# builds ./condafs, mounts it, runs real clients at once on a plain directory and on condafs, judges every byte of what
+# they leave, and says how to point conda at the mount.
+#   ./quickstart.sh [MOUNTPOINT]        default: ~/conda-cache (a clone often lies at ~/condafs)
 set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-cd "$here"
+mountpoint=$(realpath -m -- "${1:-$HOME/conda-cache}")
+cd "$(dirname "$0")"
+here=$PWD
 . ./scripts/prerequisites.sh
+prerequisites build
 
-mountpoint=${1:-$HOME/condafs}
-echo "condafs: building"
-CGO_ENABLED=0 go build -o "$here/condafs" ./cmd/condafs
-
-mkdir -p "$mountpoint"
+working "building ./condafs; that takes a minute or two the first time" env CGO_ENABLED=0 go build -o condafs ./cmd/condafs
 if [ -e "$mountpoint/.condafs" ]; then
     echo "condafs: $mountpoint is mounted already"
 else
-    "$here/condafs" mount "$mountpoint"
+    [ -e "$mountpoint" ] || mkdir -p -- "$mountpoint"
+    ./condafs mount "$mountpoint"
 fi
-"$here/condafs" demo
+
+echo "condafs: eight real clients at once, on a plain directory and on a mount and a store of their own"
+python3 integration/demonstration -n 8 --condafs ./condafs
 
 cat <<END
 

@@ -6,6 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 . ./scripts/prerequisites.sh
+prerequisites test
 
 unformatted=$(gofmt -l .)
 if [ -n "$unformatted" ]; then

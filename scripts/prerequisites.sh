@@ -1,40 +1,78 @@
-# Sourced by the other scripts: installs what condafs needs to be built and tested, where it is missing,
-# on Debian and Ubuntu. Elsewhere it names what is missing and stops.
+# shellcheck shell=bash
+# Sourced by the other scripts: installs what condafs needs to be built and run, where it is missing, on Debian and
+# Ubuntu. Elsewhere it names what is missing and stops.
+. ./scripts/working.sh
 
-need_packages=()
-command -v fusermount3 >/dev/null || need_packages+=(fuse3)
-command -v gcc >/dev/null || need_packages+=(gcc libc6-dev)
-command -v python3 >/dev/null || need_packages+=(python3)
-python3 -c 'import ensurepip, venv' 2>/dev/null || need_packages+=(python3-venv)
-# Go 1.21 and later fetch the toolchain that go.mod asks for by themselves.
-go_is_new_enough() {
-    command -v go >/dev/null || return 1
-    local v
-    v=$(go env GOVERSION 2>/dev/null | sed -E 's/^go([0-9]+)\.([0-9]+).*/\1 \2/')
-    # shellcheck disable=SC2086
-    set -- $v
-    [ "${1:-0}" -gt 1 ] || { [ "${1:-0}" -eq 1 ] && [ "${2:-0}" -ge 21 ]; }
-}
-go_is_new_enough || need_packages+=(golang-go)
-
-if [ "${#need_packages[@]}" -gt 0 ]; then
-    if ! command -v apt-get >/dev/null; then
-        echo "condafs: please install: ${need_packages[*]}" >&2
-        exit 1
+# prerequisites build|test: makes ready what building, or testing with the race detector, needs, and puts the right Go
+# first in PATH.
+prerequisites() {
+    local packages=()
+    command -v fusermount3 >/dev/null || packages+=(fuse3)
+    command -v python3 >/dev/null || packages+=(python3)
+    python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
+    command -v go >/dev/null || packages+=(golang-go)
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || packages+=(ca-certificates)
+    if [ "$1" = test ] && ! echo '#include <stdlib.h>' | gcc -E - >/dev/null 2>&1; then
+        packages+=(gcc libc6-dev)
     fi
-    as_root=()
-    [ "$(id -u)" -eq 0 ] || as_root=(sudo)
-    echo "condafs: installing ${need_packages[*]}"
-    "${as_root[@]}" apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq "${need_packages[@]}" >/dev/null
-    hash -r
-fi
+    if [ "${#packages[@]}" -gt 0 ]; then
+        install_packages "${packages[@]}"
+    fi
+    newer_go
+    if [ ! -c /dev/fuse ]; then
+        echo "condafs: /dev/fuse is missing; run 'modprobe fuse' (in a container: --device /dev/fuse --cap-add SYS_ADMIN)" >&2
+        return 1
+    fi
+    if [ ! -r /dev/fuse ] || [ ! -w /dev/fuse ]; then
+        echo "condafs: you may not open /dev/fuse; let everybody open it, as most systems do, by root: chmod 666 /dev/fuse" >&2
+        return 1
+    fi
+}
 
-if ! go_is_new_enough; then
-    echo "condafs: this system's Go is older than 1.21; install Go 1.26 from https://go.dev/dl and try again" >&2
-    exit 1
-fi
-if [ ! -c /dev/fuse ]; then
-    echo "condafs: /dev/fuse is missing; run 'modprobe fuse' (in a container: --device /dev/fuse --cap-add SYS_ADMIN)" >&2
-    exit 1
-fi
+install_packages() {
+    local as_root=()
+    if ! command -v apt-get >/dev/null; then
+        echo "condafs: please install: $*" >&2
+        return 1
+    fi
+    if [ "$(id -u)" -ne 0 ]; then
+        if ! command -v sudo >/dev/null; then
+            echo "condafs: there is no sudo; please install as root: apt-get install $*" >&2
+            return 1
+        fi
+        echo "condafs: sudo is needed once, to install $*"
+        sudo -v
+        as_root=(sudo)
+    fi
+    working "updating the list of packages" "${as_root[@]}" apt-get update -qq
+    working "installing $*" "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+    hash -r
+}
+
+# newer_go sees to a Go that is new enough for go.mod. Since 1.21 Go fetches the one that go.mod names by itself, unless it
+# is set not to; older ones (1.19 in Debian 12, 1.18 in Ubuntu 22.04) can't. But Go's toolchains are Go modules, and what
+# the newer ones do for themselves the older ones can be told to do: download the official toolchain like any module,
+# verified by Go's checksum database, and make its commands executable, which module files are not.
+newer_go() {
+    local version module dir file
+    if go list -m >/dev/null 2>&1; then
+        return
+    fi
+    version=$(sed -n 's/^go \([0-9.]*\)$/\1/p' go.mod)
+    # Not from here: an old Go can't read this go.mod.
+    module=golang.org/toolchain@v0.0.1-go$version.$(cd / && go env GOHOSTOS)-$(cd / && go env GOHOSTARCH)
+    dir=$(cd / && go env GOMODCACHE)/$module
+    if [ ! -x "$dir/bin/go" ]; then
+        working "this system has $(cd / && go env GOVERSION); fetching Go $version" env -C / go mod download "$module"
+        # A module can't hold a go.mod below its root, so the toolchain has these under another name.
+        find "$dir/src" -name _go.mod | while read -r file; do
+            chmod u+w "${file%/*}"
+            cp "$file" "${file%/*}/go.mod"
+        done
+        chmod -R a+x "$dir/pkg/tool" "$dir/bin"
+    fi
+    PATH=$dir/bin:$PATH
+    export PATH
+    hash -r
+    go list -m >/dev/null # says what is wrong, if something is
+}

@@ -59,10 +59,10 @@ func (a *app) root() *cobra.Command {
 		Long: `condafs mounts a package cache that any number of conda, mamba, pixi and Rattler
 processes use at once. Each of them works on a view of its own; packages that
 they complete are verified and appear to the others whole, or not at all.`,
-		Example: `  condafs mount ~/condafs
+		Example: `  condafs mount ~/conda-cache
   condafs run -- conda create -y -n py312 python=3.12
   condafs status
-  condafs umount ~/condafs`,
+  condafs umount ~/conda-cache`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRun: func(*cobra.Command, []string) {

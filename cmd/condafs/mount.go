@@ -63,7 +63,7 @@ reflinks where the file system can, else as hard links (--shelf=copy never share
 The store is $XDG_DATA_HOME/condafs (~/.local/share/condafs), for root
 /var/lib/condafs, and is made if it is not there. It should be on the file system
 of the environments.`,
-		Example: `  condafs mount ~/condafs
+		Example: `  condafs mount ~/conda-cache
   condafs mount --store /srv/condafs --allow-other /condafs
   condafs mount --foreground -o noatime,max_read=131072 /condafs`,
 		Args: cobra.ExactArgs(1),

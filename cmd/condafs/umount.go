@@ -27,7 +27,7 @@ the rest is dropped), unmount, and wait until the daemon has gone.
 A mount that is in use stays, and its users are named. With --lazy it goes all the
 same; who still has files open there three seconds later gets errors from then on.
 What a dead daemon has left behind is taken away in either case.`,
-		Example: "  condafs umount ~/condafs\n  condafs umount --lazy /condafs",
+		Example: "  condafs umount ~/conda-cache\n  condafs umount --lazy /conda-cache",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			mount, err := absolute(args[0])

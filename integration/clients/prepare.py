@@ -52,7 +52,8 @@ def virtual_environment(cache, say):
         say("making a virtual environment")
         run(sys.executable, "-m", "venv", folder)
         say("fetching the real clients: " + ", ".join(names(requirements)))
-        run(folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements)
+        run(folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements,
+            hint="The clients come from PyPI. Without network, `condafs demo` shows the same with built-in ones.")
 
     return once(cache, "venv", made_of, make) / "bin" / "python"
 
@@ -83,10 +84,10 @@ def once(cache, name, made_of, make):
     return folder
 
 
-def run(*args):
+def run(*args, hint=""):
     done = subprocess.run([os.fspath(a) for a in args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
-        raise SystemExit(f"{' '.join(map(str, args))} ended with {done.returncode}:\n{done.stdout}")
+        raise SystemExit(f"{' '.join(map(str, args))} ended with {done.returncode}:\n{done.stdout}{hint}")
 
 
 def main():

@@ -14,8 +14,10 @@ something is, 1 if the demonstration could not run.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -62,12 +64,11 @@ def demonstrate(args, progress):
     tools = args.tools
     truth = Truth(tools["channel"])
     columns = {}
-    with tempfile.TemporaryDirectory(prefix="condafs-demonstration-", dir=args.scratch) as scratch, serving(tools["channel"]) as server:
+    with scratch_directory(args.scratch, progress) as scratch, serving(tools["channel"]) as server:
         for name, make in (("plain directory", Plain), ("condafs", Mounted)):
             columns[name] = column = Column()
-            with make(Path(scratch) / name.split()[0], args.condafs.resolve(), progress) as side:
+            with make(scratch / name.split()[0], args.condafs.resolve(), progress) as side:
                 run(side, column, args.clients, tools, truth, server, progress)
-        progress.step("removing the scratch directory")
     progress.end()
     ok = columns["condafs"].ok
     if args.json:
@@ -76,6 +77,19 @@ def demonstrate(args, progress):
     else:
         write_table(columns, args.clients, sys.stdout)
     return 0 if ok else 3
+
+
+@contextlib.contextmanager
+def scratch_directory(parent, progress):
+    folder = Path(tempfile.mkdtemp(prefix="condafs-demonstration-", dir=parent))
+    try:
+        yield folder
+    finally:
+        progress.step("removing the scratch directory")
+        for inner in folder.iterdir():
+            if os.path.ismount(inner / "mnt"):
+                raise SystemExit(f"{inner / 'mnt'} is still mounted; end it with `condafs umount --lazy`, and remove {folder}")
+        shutil.rmtree(folder)
 
 
 def interrupted(signum, frame):

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -26,9 +25,7 @@ class Client:
 
     def __init__(self, kind, name, args, side, prefix=None, specs=None):
         self.kind, self.name, self.args, self.prefix, self.specs = kind, name, args, prefix, specs
-        self.env = dict(
-            os.environ, PYTHONPATH=str(CLIENTS), PYTHONDONTWRITEBYTECODE="1",
-            CONDA_PKGS_DIRS=str(side.pkgs), RATTLER_CACHE_DIR=str(side.rattler))
+        self.env = dict(os.environ, PYTHONPATH=str(CLIENTS), PYTHONDONTWRITEBYTECODE="1", **side.variables)
         self.process = None
         self.error = ""
 

@@ -19,7 +19,9 @@ class Plain:
     def __init__(self, folder, condafs, progress):
         self.environments = folder / "envs"
         self.pkgs = self.judged_pkgs = folder / "pkgs"
-        self.rattler = self.judged_rattler = folder / "rattler"
+        self.judged_rattler = folder / "rattler"
+        self.shelves = []
+        self.variables = dict(CONDA_PKGS_DIRS=str(self.pkgs), RATTLER_CACHE_DIR=str(self.judged_rattler))
         self.outputs = folder / "outputs"
 
     def __enter__(self):
@@ -46,7 +48,7 @@ class Mounted:
         self.condafs, self.progress = str(condafs), progress
         self.point, self.store, self.log = folder / "mnt", folder / "store", folder / "daemon.log"
         self.environments = folder / "envs"
-        self.pkgs, self.rattler = self.point / "pkgs", self.point / "rattler"
+        self.pkgs = self.point / "pkgs"
         # Judged is the newest snapshot: what the store keeps, not what a session sees.
         self.judged_pkgs, self.judged_rattler = self.point / ".head" / "pkgs", self.point / ".head" / "rattler"
         self.outputs = folder / "outputs"
@@ -55,6 +57,8 @@ class Mounted:
         self.environments.mkdir(parents=True)
         self.point.mkdir()
         self._condafs("mount", "--store", self.store, "--log-file", self.log, self.point)
+        self.variables = json.loads(self._condafs("env", "--json"))
+        self.shelves = self.variables["CONDA_PKGS_DIRS"].split(",")[1:]
         return self
 
     def __exit__(self, *_):
@@ -118,5 +122,7 @@ def run(side, column, n, tools, truth, server, progress):
         # After a cleaning nothing must be there any more, but what is there must be right.
         expected = ([], []) if round_ == "warm" else (CONDA_SPECS.split(","), RATTLER_SPECS.split(","))
         column.judge_caches(truth, side.judged_pkgs, side.judged_rattler, *expected)
+        for shelf in side.shelves:
+            column.judge_caches(truth, shelf, shelf, [], [])
     column.megabytes = (server.state.bytes - before) / 1e6
     column.head = side.verify()
