@@ -103,9 +103,14 @@ func (c *committing) sort(changes []Change) {
 			continue
 		}
 		switch u.Kind {
-		case conda.Package, conda.RattlerPackage:
-			root, _ := packageRoot(u)
-			c.packageAt(root).dir = true
+		case conda.RattlerPackage:
+			// Its clients open the metadata of what they merely use for writing, too.
+			if slices.Contains(u.Sidecars, ch.Path) && c.s.asBefore(ch.Path) {
+				continue
+			}
+			c.packageAt(u.Root).dir = true
+		case conda.Package:
+			c.packageAt(u.Root).dir = true
 		case conda.Archive:
 			root, _ := packageRoot(u)
 			p := c.packageAt(root)
@@ -136,6 +141,20 @@ func (c *committing) sort(changes []Change) {
 			p.dir = true
 		}
 	}
+}
+
+// asBefore reports whether a file of the overlay holds what the session started from.
+func (s *Session) asBefore(path string) bool {
+	base, err := s.baseOf(path)
+	if err != nil || base == nil || base.Kind != index.KindFile {
+		return false
+	}
+	f, err := s.readFile(path, 0)
+	if err != nil {
+		return false
+	}
+	f.close()
+	return f.sums.Blake3 == base.Digest
 }
 
 func (c *committing) packageAt(root string) *packageChange {

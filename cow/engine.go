@@ -29,6 +29,8 @@ type Options struct {
 	RepinAfter time.Duration
 	// Shelf is where verified packages are published natively; nil if nowhere.
 	Shelf Shelf
+	// RattlerShelf is the same for the rattler packages of the daemon's user.
+	RattlerShelf Shelf
 	// Limits bound what is unpacked to check an archive.
 	Limits conda.Limits
 	// Now is the clock; nil means time.Now.

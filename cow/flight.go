@@ -257,11 +257,11 @@ func (s *Session) listing(path string, cancel <-chan struct{}) bool {
 // locking is called before a client makes a lock file. rattler's clients plan when they
 // have locked theirs.
 func (s *Session) locking(path string, cancel <-chan struct{}) {
-	if path != "rattler/pkgs/"+conda.RattlerCacheLock || s.deferred() {
+	if path != rattlerDir+"/"+conda.RattlerCacheLock || s.deferred() {
 		return
 	}
 	if s.awaitOthers(s.isCold("rattler/repodata"), cancel) {
-		s.gainAll("rattler/pkgs", spaces(s.uid)...)
+		s.gainAll(rattlerDir, spaces(s.uid)...)
 	}
 }
 
@@ -309,7 +309,7 @@ func (s *Session) gain(dir, space string, e *index.DirEntry) (bool, error) {
 	if had {
 		return false, nil
 	}
-	ok, err := s.view.Gain(path, e.Entry)
+	ok, err := s.view.Gain(path, s.shelved(dir, e))
 	if err != nil || !ok {
 		return false, err
 	}

@@ -43,6 +43,9 @@ type StartOptions struct {
 	Label, Command string
 	// Ephemeral sessions commit nothing, ever.
 	Ephemeral bool
+	// fresh says that no client has seen the session's view yet. What an earlier daemon
+	// has shown must not become something else.
+	fresh bool
 	// BesideShelf leaves out of the view what the processes find on the shelf.
 	BesideShelf bool
 	// OnFailure holds if Outcome doesn't say otherwise; empty means KeepUnits.
@@ -103,7 +106,7 @@ type Session struct {
 	view *View
 	once sync.Once // for release
 
-	ticket ShelfTicket // nil without a shelf
+	ticket, rattlerTicket ShelfTicket // nil without a shelf
 
 	// work is held shared by jobs of single units, and alone by what goes
 	// through all of the session.
@@ -171,6 +174,7 @@ func newID() string {
 
 // newSession makes a session without members on the present head.
 func (e *Engine) newSession(o StartOptions, explicit bool) (*Session, error) {
+	o.fresh = true
 	return e.openSession(newID(), o, explicit, e.store.PinHead())
 }
 
@@ -184,17 +188,9 @@ func (e *Engine) openSession(id string, o StartOptions, explicit bool, snap *ind
 		state: stateActive, members: make(map[member]func()), lastUse: now, changed: make(chan struct{}),
 		jobs: make(map[string]*job), items: make(map[string]*item), stalled: make(map[string]*part), held: make(map[string]bool), trees: make(map[hashing.Digest]*index.Tree), removed: make(map[string]bool),
 	}
-	var src source = pinned{snap, e.store}
-	if e.o.Shelf != nil {
-		// Also those that see everything on the mount: one of their processes may be
-		// taking files from the shelf that it knows from an earlier session.
-		s.ticket = e.o.Shelf.Enter()
-		if o.BesideShelf {
-			src = besideShelf{src, s.ticket}
-		}
-	}
+	src := s.enterShelves(pinned{snap, e.store})
 	fail := func(err error) (*Session, error) {
-		s.leaveShelf()
+		s.leaveShelves()
 		s.snap.Release()
 		s.hold.Release()
 		return nil, fault.New("start session", "", fault.Other, err)
@@ -226,7 +222,7 @@ func (s *Session) release() (err error) {
 	s.once.Do(func() {
 		err = s.view.Close()
 		s.e.flights.end(s)
-		s.leaveShelf()
+		s.leaveShelves()
 		s.snap.Release()
 		s.hold.Release()
 		s.mu.Lock()
@@ -236,12 +232,6 @@ func (s *Session) release() (err error) {
 		}
 	})
 	return err
-}
-
-func (s *Session) leaveShelf() {
-	if s.ticket != nil {
-		s.ticket.Leave()
-	}
 }
 
 // dirty reports whether the session holds anything that is not committed.

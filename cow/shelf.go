@@ -2,7 +2,6 @@ package cow
 
 import (
 	"slices"
-	"strings"
 
 	"condafs/conda"
 	"condafs/hashing"
@@ -11,6 +10,8 @@ import (
 
 // Shelf is where packages lie that clients can take natively, past the mount.
 type Shelf interface {
+	// Path is the directory that they lie in.
+	Path() string
 	// Enter lets a session rely on what is there now.
 	Enter() ShelfTicket
 	// Offer says that packages were published in SharedSpace, as verified. They are
@@ -22,8 +23,11 @@ type Shelf interface {
 
 // ShelfTicket is what one session may rely on until it leaves.
 type ShelfTicket interface {
-	// Hides tells whether the package of this name and tree is on the shelf.
+	// Hides tells whether the package of this name and tree was on the shelf when the
+	// ticket was given.
 	Hides(name string, tree hashing.Digest) bool
+	// Holds tells whether it is there now, for as long as the ticket.
+	Holds(name string, tree hashing.Digest) bool
 	Leave()
 }
 
@@ -90,23 +94,101 @@ func (b besideShelf) List(dir string) ([]index.DirEntry, error) {
 	}), nil
 }
 
+// byShelf is a source that shows a link to the shelf in the place of a package that is
+// there: for clients that know one directory only, and follow links.
+type byShelf struct {
+	source
+	ticket ShelfTicket
+	dir    string // of the index
+	to     string // the shelf
+}
+
+const rattlerDir = "rattler/pkgs"
+
+func (b byShelf) Get(path string) (index.Entry, bool, error) {
+	e, ok, err := b.source.Get(path)
+	if dir, name := splitPath(path); ok && err == nil && dir == b.dir && e.Kind == index.KindTree && b.ticket.Hides(name, e.Digest) {
+		e = linkTo(b.to, name, &e)
+	}
+	return e, ok, err
+}
+
+func (b byShelf) List(dir string) ([]index.DirEntry, error) {
+	list, err := b.source.List(dir)
+	if err != nil || dir != b.dir {
+		return list, err
+	}
+	for i := range list {
+		if e := &list[i]; e.Kind == index.KindTree && b.ticket.Hides(e.Name, e.Digest) {
+			e.Entry = linkTo(b.to, e.Name, &e.Entry)
+		}
+	}
+	return list, nil
+}
+
+// linkTo returns the entry of a link to a package on a shelf.
+func linkTo(shelf, name string, e *index.Entry) index.Entry {
+	return index.Entry{Kind: index.KindSymlink, Mode: 0o777, Owner: e.Owner, Mtime: e.Mtime, Link: shelf + "/" + name}
+}
+
+// enterShelves gives a new session its tickets, and returns the source of its view.
+func (s *Session) enterShelves(src source) source {
+	if sh := s.e.o.Shelf; sh != nil {
+		// Also for those that see everything on the mount: one of their processes may be
+		// taking files from the shelf that it knows from an earlier session.
+		s.ticket = sh.Enter()
+		if s.start.BesideShelf && s.start.fresh {
+			src = besideShelf{src, s.ticket}
+		}
+	}
+	if sh := s.e.o.RattlerShelf; sh != nil && s.uid == s.e.owner {
+		s.rattlerTicket = sh.Enter()
+		if s.start.fresh {
+			src = byShelf{src, s.rattlerTicket, PrivateSpace(s.uid) + "/" + rattlerDir, sh.Path()}
+		}
+	}
+	return src
+}
+
+func (s *Session) leaveShelves() {
+	for _, t := range []ShelfTicket{s.ticket, s.rattlerTicket} {
+		if t != nil {
+			t.Leave()
+		}
+	}
+}
+
+// shelved returns what to show of something published in dir: a link, if it is on the
+// shelf for clients that follow it.
+func (s *Session) shelved(dir string, e *index.DirEntry) index.Entry {
+	if dir == rattlerDir && e.Kind == index.KindTree && s.rattlerTicket != nil && s.rattlerTicket.Holds(e.Name, e.Digest) {
+		return linkTo(s.e.o.RattlerShelf.Path(), e.Name, &e.Entry)
+	}
+	return e.Entry
+}
+
 // offer tells the shelf what was published.
 func (e *Engine) offer(r *Report) {
-	if e.o.Shelf == nil {
+	offerTo(e.o.Shelf, "pkgs", conda.Package, conda.TrustVerified, r)
+	offerTo(e.o.RattlerShelf, rattlerDir, conda.RattlerPackage, conda.TrustConsistent, r)
+}
+
+func offerTo(shelf Shelf, in string, kind conda.UnitKind, least conda.Trust, r *Report) {
+	if shelf == nil {
 		return
 	}
 	var names []string
 	for _, u := range r.Committed {
-		name, ok := strings.CutPrefix(u.Path, "pkgs/")
+		dir, name := splitPath(u.Path)
 		switch {
-		case !ok || strings.Contains(name, "/"):
+		case dir != in:
 		case u.Deleted:
-			e.o.Shelf.Sync()
-		case u.Kind == conda.Package && u.Trust == conda.TrustVerified:
+			shelf.Sync()
+		case u.Kind == kind && u.Trust >= least:
 			names = append(names, name)
 		}
 	}
 	if len(names) > 0 {
-		e.o.Shelf.Offer(names...)
+		shelf.Offer(names...)
 	}
 }

@@ -1,9 +1,13 @@
 package cow
 
 import (
+	"maps"
+	"path"
 	"slices"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"condafs/hashing"
 	"condafs/index"
@@ -32,6 +36,8 @@ func (f *fakeShelf) Offer(names ...string) {
 
 func (f *fakeShelf) Sync() {}
 
+func (f *fakeShelf) Path() string { return "/shelf" }
+
 type fakeTicket struct{ f *fakeShelf }
 
 func (t *fakeTicket) Hides(name string, tree hashing.Digest) bool {
@@ -39,6 +45,8 @@ func (t *fakeTicket) Hides(name string, tree hashing.Digest) bool {
 	defer t.f.mu.Unlock()
 	return !tree.IsZero() && t.f.holds[name]
 }
+
+func (t *fakeTicket) Holds(name string, tree hashing.Digest) bool { return t.Hides(name, tree) }
 
 func (t *fakeTicket) Leave() {
 	t.f.mu.Lock()
@@ -110,4 +118,74 @@ func TestOnlyTheSamePackageHides(t *testing.T) {
 type digestTicket struct{ got *hashing.Digest }
 
 func (d digestTicket) Hides(_ string, tree hashing.Digest) bool { *d.got = tree; return false }
+func (d digestTicket) Holds(string, hashing.Digest) bool        { return false }
 func (d digestTicket) Leave()                                   {}
+
+// rattlerPackage makes a package as rattler's clients do.
+func (c *client) rattlerPackage(f *fixture) {
+	c.t.Helper()
+	lock, release, err := c.open("rattler/pkgs/"+f.dist+".lock", unix.O_RDWR)
+	c.must(err)
+	tmp, final := "rattler/pkgs/."+f.dist+"aB3dE5", "rattler/pkgs/"+f.dist
+	for _, p := range slices.Sorted(maps.Keys(f.files)) {
+		c.mkdirs(path.Dir(tmp + "/" + p))
+		c.write(tmp+"/"+p, f.files[p])
+	}
+	c.symlink(tmp+"/lib/link", "data")
+	c.rename(tmp, final)
+	_, err = lock.WriteAt([]byte("12345678"), 0)
+	c.must(err)
+	release()
+}
+
+// rattler's clients see a link to the shelf in the place of a package that is there, and nothing else about it changes:
+// what they use stays as it is, and what they remove is removed.
+func TestRattlerByShelf(t *testing.T) {
+	w := newWorld(t)
+	shelf := &fakeShelf{holds: map[string]bool{}}
+	w.e.o.RattlerShelf = shelf
+	w.e.owner = me
+	pid, c := w.process()
+	c.rattlerPackage(makePackage(t, "tool-1.0-0", nil))
+	c.rattlerPackage(makePackage(t, "other-1.0-0", nil))
+	w.exit(pid)
+	slices.Sort(shelf.offered)
+	if !slices.Equal(shelf.offered, []string{"other-1.0-0", "tool-1.0-0"}) {
+		t.Errorf("the shelf was offered %q", shelf.offered)
+	}
+	shelf.holds["tool-1.0-0"] = true
+	pid, c = w.process()
+	if got := c.read("rattler/pkgs/tool-1.0-0"); got != "/shelf/tool-1.0-0" {
+		t.Errorf("it leads to %q", got)
+	}
+	if !c.exists("rattler/pkgs/other-1.0-0/info/index.json") {
+		t.Error("what is not on the shelf is not there")
+	}
+	before := w.store.Head()
+	for _, name := range []string{"tool-1.0-0", "other-1.0-0"} {
+		_, release, err := c.open("rattler/pkgs/"+name+".lock", unix.O_RDWR)
+		c.must(err)
+		release()
+	}
+	w.exit(pid)
+	if w.store.Head() != before {
+		t.Error("to use a package was taken for a change")
+	}
+	if w.head("u4711/rattler/pkgs/tool-1.0-0").Kind != index.KindTree {
+		t.Error("the link was taken for the package")
+	}
+	pid, c = w.process()
+	c.remove("rattler/pkgs/tool-1.0-0")
+	c.remove("rattler/pkgs/tool-1.0-0.lock")
+	w.exit(pid)
+	if w.head("u4711/rattler/pkgs/tool-1.0-0") != nil {
+		t.Error("the package was not removed")
+	}
+	_, c = w.process()
+	if c.exists("rattler/pkgs/tool-1.0-0") {
+		t.Error("it is still there")
+	}
+	if shelf.tickets != 1 {
+		t.Errorf("%d tickets, for one session", shelf.tickets)
+	}
+}

@@ -65,12 +65,20 @@ func Run(ctx context.Context, c Config, ready Ready) (err error) {
 		o.Shelf, shelfPath = onShelf{sh}, sh.Path()
 		defer sh.Close()
 	}
+	rsh, err := openRattlerShelf(store, c, uint32(os.Geteuid()))
+	if err != nil {
+		return err
+	}
+	if rsh != nil {
+		o.RattlerShelf = onShelf{rsh}
+		defer rsh.Close()
+	}
 	engine, err := cow.New(store, o)
 	if err != nil {
 		return err
 	}
 	d := &daemon{
-		shelf:  sh,
+		shelf: sh, rattlerShelf: rsh,
 		config: c, store: store, engine: engine, procs: procs,
 		started: time.Now(), owner: uint32(os.Geteuid()),
 		stop: make(chan struct{}), ended: make(chan struct{}),
@@ -103,14 +111,15 @@ func checkApart(store, mount string) error {
 
 // daemon is the running whole.
 type daemon struct {
-	config  Config
-	store   *index.Store
-	engine  *cow.Engine
-	shelf   *shelf.Shelf // nil without one
-	procs   proc.Table
-	mount   *fs.Server
-	started time.Time
-	owner   uint32
+	config       Config
+	store        *index.Store
+	engine       *cow.Engine
+	shelf        *shelf.Shelf // nil without one
+	rattlerShelf *shelf.Shelf
+	procs        proc.Table
+	mount        *fs.Server
+	started      time.Time
+	owner        uint32
 
 	mu       sync.Mutex // held while somebody tries to unmount
 	endAll   bool       // sessions end for good; else they wait for the next daemon

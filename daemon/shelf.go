@@ -10,8 +10,17 @@ import (
 // openShelf takes up the store's shelf; the result is nil if there is to be none.
 func openShelf(store *index.Store, c Config) (*shelf.Shelf, error) {
 	return shelf.Open(store, shelf.Options{
-		Mode: c.Shelf, Space: cow.SharedSpace, AllUsers: c.AllowOther, Logger: c.Logger,
+		Mode: c.Shelf, Name: "shelf", From: cow.SharedSpace + "/pkgs", AllUsers: c.AllowOther, Logger: c.Logger,
 		Wanted: func(e *index.Entry) bool { return conda.Trust(e.Trust) == conda.TrustVerified },
+	})
+}
+
+// openRattlerShelf takes up that of the owner's rattler packages. They have no archives
+// to be compared with, so they are nobody else's.
+func openRattlerShelf(store *index.Store, c Config, owner uint32) (*shelf.Shelf, error) {
+	return shelf.Open(store, shelf.Options{
+		Mode: c.Shelf, Name: "shelf-rattler", From: cow.PrivateSpace(owner) + "/rattler/pkgs", Logger: c.Logger,
+		Wanted: func(e *index.Entry) bool { return conda.Trust(e.Trust) >= conda.TrustConsistent },
 	})
 }
 
@@ -23,8 +32,13 @@ func (s onShelf) Enter() cow.ShelfTicket { return s.Shelf.Enter() }
 
 // shelfChanged has the shelf compared with the head.
 func (a *api) shelfChanged() {
-	if a.daemon != nil && a.daemon.shelf != nil {
-		a.daemon.shelf.Sync()
+	if a.daemon == nil {
+		return
+	}
+	for _, s := range []*shelf.Shelf{a.daemon.shelf, a.daemon.rattlerShelf} {
+		if s != nil {
+			s.Sync()
+		}
 	}
 }
 

@@ -22,6 +22,10 @@
 // steps: first it loses its record, without which new clients don't take it; when all
 // tickets from before that are back, it goes. See leave.go.
 //
+// rattler's clients know one package directory only, and follow links. So they have a
+// shelf of their own, of their user's packages, and a view shows a link to it in the
+// place of each package that is there.
+//
 // # Bytes
 //
 // A file on the shelf shares its bytes with the store's blob by a reflink where the

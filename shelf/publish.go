@@ -19,7 +19,7 @@ const dirMode = 0o555
 
 // compare brings the whole shelf up to date with the head.
 func (s *Shelf) compare(head *index.Snapshot) error {
-	list, err := head.List(s.o.Space + "/" + pkgsName)
+	list, err := head.List(s.o.From)
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (s *Shelf) compare(head *index.Snapshot) error {
 func (s *Shelf) take(head *index.Snapshot, names []string) error {
 	var errs []error
 	for _, name := range names {
-		e, ok, err := head.Get(s.o.Space + "/" + pkgsName + "/" + name)
+		e, ok, err := head.Get(s.o.From + "/" + name)
 		if err == nil && ok && e.Kind == index.KindTree && s.o.Wanted(&e) {
 			err = s.publish(name, e.Digest)
 		}

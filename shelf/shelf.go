@@ -33,9 +33,10 @@ var Modes = []Mode{Auto, Off, Link, Reflink, Copy}
 // Options say what belongs on the shelf.
 type Options struct {
 	Mode Mode
-	// Space is the directory of the index whose packages go onto the shelf:
-	// SPACE/pkgs/NAME.
-	Space string
+	// Name is the shelf's directory in the store.
+	Name string
+	// From is the directory of the index whose packages go onto the shelf.
+	From string
 	// Wanted tells which of them do.
 	Wanted func(e *index.Entry) bool
 	// AllUsers lets every user of the host read the shelf; otherwise only the owner
@@ -84,15 +85,12 @@ const (
 	urlsName  = "urls.txt"
 )
 
-// Dir is where the shelf of a store is.
-func Dir(store string) string { return filepath.Join(store, "shelf", pkgsName) }
-
 // Open takes up the shelf of a store, and makes one if there is none. What changes on
 // it changes in the background until Close. With mode Off it removes the shelf, and
 // returns nil.
 func Open(store *index.Store, o Options) (*Shelf, error) {
 	s := &Shelf{
-		store: store, o: o, log: o.Logger, dir: filepath.Join(store.Dir(), "shelf"),
+		store: store, o: o, log: o.Logger, dir: filepath.Join(store.Dir(), o.Name),
 		done: make(chan struct{}), wake: make(chan struct{}, 1),
 		known: make(map[string]*shelved), tickets: make(map[*Ticket]struct{}), all: true,
 	}

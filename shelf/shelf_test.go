@@ -47,7 +47,7 @@ func (w *world) open() {
 		w.t.Fatal(err)
 	}
 	w.shelf, err = Open(w.store, Options{
-		Mode: w.mode, Space: space, Logger: slog.New(slog.DiscardHandler),
+		Mode: w.mode, Name: "shelf", From: space + "/pkgs", Logger: slog.New(slog.DiscardHandler),
 		Wanted: func(e *index.Entry) bool { return conda.Trust(e.Trust) == conda.TrustVerified },
 	})
 	if err != nil {
@@ -233,6 +233,9 @@ func TestTickets(t *testing.T) {
 	}
 	if hides(after) {
 		t.Error("an answer has changed")
+	}
+	if !after.Holds("a-1-0", w.trees["a-1-0"]) {
+		t.Error("what came after a ticket can't be had with it")
 	}
 	after.Leave()
 }

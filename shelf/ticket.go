@@ -32,6 +32,15 @@ func (t *Ticket) Hides(name string, tree hashing.Digest) bool {
 	return k != nil && k.tree == tree && k.since <= t.gen && (k.leaving == 0 || k.leaving > t.gen)
 }
 
+// Holds tells whether the package is on the shelf now, also if it has come later than the
+// ticket. If so, it stays there until the ticket is given back.
+func (t *Ticket) Holds(name string, tree hashing.Digest) bool {
+	t.s.mu.Lock()
+	defer t.s.mu.Unlock()
+	k := t.s.known[name]
+	return k != nil && k.tree == tree && k.leaving == 0
+}
+
 // Leave gives the ticket back. Calls after the first do nothing.
 func (t *Ticket) Leave() {
 	t.once.Do(func() {
