@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"condafs/hashing"
@@ -23,6 +24,13 @@ type model struct {
 	head map[string]string
 	pins []modelPin
 	ids  int // of sessions so far
+	// holds are of contents that nothing else need refer to.
+	holds []modelHold
+}
+
+type modelHold struct {
+	h        *Hold
+	contents []string
 }
 
 type modelPin struct {
@@ -46,18 +54,26 @@ func TestModel(t *testing.T) {
 				rt.Fatal(err)
 			}
 		}()
-		rt.Repeat(map[string]func(*rapid.T){
-			"update":     m.update,
-			"updateMore": m.update,
-			"fail":       m.fail,
-			"pin":        m.pin,
-			"session":    m.session,
-			"release":    m.release,
-			"gc":         m.gc,
-			"reopen":     m.reopen,
-			"":           m.check,
-		})
+		rt.Repeat(m.actions())
 	})
+}
+
+func (m *model) actions() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"update":     m.update,
+		"updateMore": m.update,
+		"together":   m.together,
+		"fail":       m.fail,
+		"pin":        m.pin,
+		"session":    m.session,
+		"release":    m.release,
+		"hold":       m.hold,
+		"use held":   m.useHeld,
+		"let go":     m.letGo,
+		"gc":         m.gc,
+		"reopen":     m.reopen,
+		"":           m.check,
+	}
 }
 
 func (m *model) open(t *rapid.T) {
@@ -148,6 +164,88 @@ func (m *model) fail(t *rapid.T) {
 	}
 }
 
+// together makes updates at the same time, each of a directory of its own: in whichever
+// groups they are written, all of them count.
+func (m *model) together(t *rapid.T) {
+	var wg sync.WaitGroup
+	for i := range rapid.IntRange(2, 5).Draw(t, "writers") {
+		path, content := fmt.Sprintf("w%d/x", i), rapid.SampledFrom([]string{"1", "2", "delete"}).Draw(t, "content")
+		if content == "delete" {
+			delete(m.head, path)
+		} else {
+			m.head[path] = content
+		}
+		wg.Go(func() {
+			h := m.s.NewHold()
+			defer h.Release()
+			_, err := m.s.PutBlob(h, strings.NewReader(content), 0)
+			if err == nil {
+				_, err = m.s.Update(m.t.Context(), CommitInfo{}, func(tx *Tx) error {
+					if content == "delete" {
+						return tx.Delete(path)
+					}
+					return tx.Put(path, contentEntry(content))
+				})
+			}
+			if err != nil {
+				m.t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func contentEntry(content string) Entry {
+	return Entry{Kind: KindFile, Size: int64(len(content)), Digest: hashing.Sum([]byte(content))}
+}
+
+// hold brings content that nothing refers to.
+func (m *model) hold(t *rapid.T) {
+	if len(m.holds) > 2 {
+		t.Skip("enough holds")
+	}
+	h := modelHold{h: m.s.NewHold()}
+	for range rapid.IntRange(1, 2).Draw(t, "blobs") {
+		c := rapid.SampledFrom([]string{"1", "2", "held 1", "held 2"}).Draw(t, "content")
+		if _, err := m.s.PutBlob(h.h, strings.NewReader(c), 0); err != nil {
+			t.Fatal(err)
+		}
+		h.contents = append(h.contents, c)
+	}
+	m.holds = append(m.holds, h)
+}
+
+func (m *model) takeHold(t *rapid.T) modelHold {
+	if len(m.holds) == 0 {
+		t.Skip("nothing is held")
+	}
+	i := rapid.IntRange(0, len(m.holds)-1).Draw(t, "hold")
+	h := m.holds[i]
+	m.holds = slices.Delete(m.holds, i, i+1)
+	return h
+}
+
+// useHeld refers to content for which only a hold has vouched.
+func (m *model) useHeld(t *rapid.T) {
+	h := m.takeHold(t)
+	_, err := m.s.Update(m.t.Context(), CommitInfo{}, func(tx *Tx) error {
+		var errs []error
+		for i, c := range h.contents {
+			errs = append(errs, tx.Put(fmt.Sprintf("h/%d", i), contentEntry(c)))
+		}
+		return errors.Join(errs...)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range h.contents {
+		m.head[fmt.Sprintf("h/%d", i)] = c
+	}
+	h.h.Release()
+}
+
+func (m *model) letGo(t *rapid.T) { m.takeHold(t).h.Release() }
+
 func (m *model) pin(t *rapid.T) {
 	m.pins = append(m.pins, modelPin{p: m.s.PinHead(), content: maps.Clone(m.head)})
 }
@@ -189,6 +287,11 @@ func (m *model) gc(t *rapid.T) {
 			}
 		}
 	}
+	for _, h := range m.holds {
+		for _, c := range h.contents {
+			live[c] = true
+		}
+	}
 	if got := m.s.blobs.Load(); got != int64(len(live)) {
 		t.Fatalf("%d blobs after a collection, want %v", got, live)
 	}
@@ -199,6 +302,12 @@ func (m *model) reopen(t *rapid.T) {
 		t.Fatal(err)
 	}
 	m.open(t)
+	m.comeBack(t)
+}
+
+// comeBack takes up what outlives the daemon.
+func (m *model) comeBack(t *rapid.T) {
+	m.holds = nil
 	m.pins = slices.DeleteFunc(m.pins, func(pin modelPin) bool { return pin.session == "" })
 	for i := range m.pins {
 		p, err := m.s.Pin(m.pins[i].p.Seq())
