@@ -57,6 +57,18 @@ type Status struct {
 	Shelf            *Shelf       `json:"shelf,omitempty"`       // absent without one
 	Quarantine       []Quarantine `json:"quarantine"`            // the caller's, or everybody's for the owner
 	QuarantinedBytes int64        `json:"quarantined_bytes"`
+	Runtime          *Runtime     `json:"runtime,omitempty"` // of the daemon, for its owner and root
+}
+
+// Runtime is what the daemon's process holds at the moment.
+type Runtime struct {
+	Goroutines    int   `json:"goroutines"`
+	Descriptors   int   `json:"descriptors"`    // open in the daemon
+	HeapBytes     int64 `json:"heap_bytes"`     // of objects, those that wait to be collected too
+	ResidentBytes int64 `json:"resident_bytes"` // of the process; pages of mapped files count
+	Views         int   `json:"views"`          // sessions, and those that are over and that the kernel still knows
+	Nodes         int   `json:"nodes"`          // that the kernel knows
+	Files         int   `json:"files"`          // files and directories that clients have open
 }
 
 // Quarantine is something that a client made and that failed its evidence.

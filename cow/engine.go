@@ -151,6 +151,14 @@ func (e *Engine) Session(id string) (*Session, bool) {
 	return s, ok
 }
 
+// Views counts the sessions, and those that have ended while the kernel still holds
+// nodes of their trees.
+func (e *Engine) Views() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.sessions)
+}
+
 // HeadView returns the read-only view that follows the head: always the same,
 // moved to what the head is now. Imports move the head past the engine, so ask
 // each time.

@@ -50,6 +50,11 @@ func (a *api) Status(context.Context) (*control.Status, error) {
 		if d.shelf != nil {
 			s.Shelf = &control.Shelf{Path: d.shelf.Path(), Sharing: d.shelf.Sharing().String(), Packages: d.shelf.Count()}
 		}
+		if a.all {
+			if s.Runtime, err = d.runtime(); err != nil {
+				return nil, err
+			}
+		}
 	}
 	q, err := a.store.Quarantined()
 	if err != nil {

@@ -35,3 +35,9 @@ func (t *handleTable[T]) remove(fh uint64) (T, bool) {
 	delete(t.m, fh)
 	return h, ok
 }
+
+func (t *handleTable[T]) len() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.m)
+}

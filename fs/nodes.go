@@ -150,7 +150,7 @@ func (t *nodeTable) of(v *cow.View) []*node {
 	return list
 }
 
-// len counts the nodes, for tests.
+// len counts the nodes.
 func (t *nodeTable) len() int {
 	n := 0
 	for i := range t.shards {

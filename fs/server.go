@@ -28,6 +28,12 @@ type Server struct {
 // MountPoint returns the mount's absolute path.
 func (s *Server) MountPoint() string { return s.mountPoint }
 
+// Nodes counts the nodes that the kernel knows.
+func (s *Server) Nodes() int { return s.fs.nodes.len() }
+
+// Files counts what clients have open.
+func (s *Server) Files() int { return s.fs.files.len() + s.fs.dirs.len() }
+
 // Wait returns when the last request has been answered after an unmount, whoever
 // has unmounted.
 func (s *Server) Wait() { <-s.done }

@@ -87,10 +87,15 @@ func testDir(t *testing.T) string {
 
 func mountStore(t *testing.T, store, point string, args ...string) *mount {
 	t.Helper()
+	return mountBinary(t, needBinary(t), store, point, args...)
+}
+
+func mountBinary(t *testing.T, bin, store, point string, args ...string) *mount {
+	t.Helper()
 	if err := os.MkdirAll(point, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	m := &mount{t: t, bin: needBinary(t), point: point, store: store, args: args}
+	m := &mount{t: t, bin: bin, point: point, store: store, args: args}
 	t.Cleanup(m.cleanup)
 	m.start()
 	return m
