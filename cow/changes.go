@@ -81,7 +81,7 @@ func (v *View) changesIn(dir *Node, base *object, path string, list *changeList)
 		}
 		return nil
 	}
-	names, err := v.allNames(dir, base)
+	names, err := v.allNames(dir, base, path)
 	if err != nil {
 		return err
 	}
@@ -93,8 +93,9 @@ func (v *View) changesIn(dir *Node, base *object, path string, list *changeList)
 	return nil
 }
 
-// allNames returns the names that a directory shows, and those that are in base.
-func (v *View) allNames(dir *Node, base *object) (map[string]bool, error) {
+// allNames returns the names that a directory shows, and those that are in base or were
+// gained at its path.
+func (v *View) allNames(dir *Node, base *object, path string) (map[string]bool, error) {
 	names := make(map[string]bool)
 	shown, err := v.list(dir)
 	if err != nil {
@@ -104,6 +105,9 @@ func (v *View) allNames(dir *Node, base *object) (map[string]bool, error) {
 		names[e.Name] = true
 	}
 	for name := range dir.names {
+		names[name] = true
+	}
+	for name := range v.gained.dirs[path] {
 		names[name] = true
 	}
 	if base == nil {
@@ -135,7 +139,7 @@ func (v *View) changeAt(dir *Node, base *object, name, dirPath string, list *cha
 	n, err := v.child(dir, name)
 	if err == unix.ENOENT {
 		if op != Added {
-			return list.add(Change{path, Deleted, obj == nil || obj.isDir()})
+			return list.add(Change{path, Deleted, v.wasDir(path, obj)})
 		}
 		return nil
 	}
@@ -168,6 +172,17 @@ func (v *View) changeAt(dir *Node, base *object, name, dirPath string, list *cha
 		return v.changesIn(n, obj, path, list)
 	}
 	return nil
+}
+
+// wasDir says whether what was removed was a directory: obj, or what was gained there.
+func (v *View) wasDir(path string, obj *object) bool {
+	if obj != nil {
+		return obj.isDir()
+	}
+	if g := v.gained.was(path); g != nil {
+		return g.obj.isDir()
+	}
+	return true // only what was in it is known
 }
 
 // unchanged reports whether a directory in the overlay shows just what is below.

@@ -265,14 +265,18 @@ func (c *committing) prepare(ctx context.Context) error {
 
 // preparePackage seals a package and its archives.
 func (c *committing) preparePackage(ctx context.Context, root string, p *packageChange) {
+	before := make([]*item, len(p.archives)) // one that waits may be of another content
+	for i, u := range p.archives {
+		before[i] = c.s.itemAt(u.Root)
+	}
 	if p.dir {
 		// Its record vouches for the archive, so it is put aside afterwards.
 		err := c.s.checkAndSeal(ctx, root)
 		defer func() { c.outcome(root, err) }()
 	}
-	for _, u := range p.archives {
-		if c.s.isSealed(u.Root) {
-			continue // together with its package
+	for i, u := range p.archives {
+		if c.s.itemAt(u.Root) != before[i] {
+			continue // sealed together with its package
 		}
 		archive, err := c.s.prepareArchive(ctx, u)
 		if err == nil {
@@ -282,12 +286,11 @@ func (c *committing) preparePackage(ctx context.Context, root string, p *package
 	}
 }
 
-// isSealed reports whether the overlay has nothing at a path any more.
-func (s *Session) isSealed(path string) bool {
+// itemAt returns what was sealed at a path, or nil.
+func (s *Session) itemAt(path string) *item {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	it := s.items[path]
-	return it != nil && !it.settled
+	return s.items[path]
 }
 
 // prepareGroup seals the changed members of a group. It is committed whole or

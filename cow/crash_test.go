@@ -244,3 +244,26 @@ func TestDeathBesideAChange(t *testing.T) {
 		})
 	}
 }
+
+// An archive that waits to be published is not taken for the one that has replaced it.
+func TestArchiveReplacedOnAFullDisk(t *testing.T) {
+	w := newWorld(t)
+	f := makePackage(t, "tool-1.0-0", nil)
+	g := makePackage(t, "tool-1.0-0", map[string]string{"lib/data": "other"})
+	free := failpoint.Set(w.dir, func(here failpoint.Point) error {
+		if here == failpoint.PublishBegin {
+			return fault.New("write", "disk", fault.Full, unix.ENOSPC)
+		}
+		return nil
+	})
+	pid, c := w.process()
+	c.install(f)
+	w.await()
+	free()
+	c.write("pkgs/"+f.dist+"/lib/data", "evil") // so that nothing vouches for the archive
+	c.download(g)
+	w.exit(pid)
+	if got := w.headFile(mine + g.fn()); got != g.archive {
+		t.Error("the archive that was replaced is published")
+	}
+}

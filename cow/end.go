@@ -158,6 +158,7 @@ func (e *Engine) finish(ctx context.Context, s *Session, what scope) (Report, er
 	if len(report.Committed) > 0 {
 		e.retryWaiting(s)
 	}
+	e.head.follow() // it would keep the versions that the store could drop
 	return report, nil
 }
 

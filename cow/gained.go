@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -185,6 +186,12 @@ func (g *gained) has(path string) bool {
 	return false
 }
 
+// was returns what was gained at a path, also if it has gone since.
+func (g *gained) was(path string) *gain {
+	dir, name := splitPath(path)
+	return g.dirs[dir][name]
+}
+
 // put adds an entry, which takes the place of all that was gained there and below.
 func (g *gained) put(path string, e index.Entry) error {
 	var drop []gainRecord
@@ -209,7 +216,7 @@ type relocation struct{ from, to string }
 // follow moves what is below directories along with them, all at once. Their old
 // paths are remembered if anybody can have seen something there.
 func (g *gained) follow(moves ...relocation) error {
-	var drop, add []gainRecord
+	var drop, gone, add []gainRecord
 	for _, m := range moves {
 		if !g.has(m.from) {
 			continue
@@ -221,14 +228,15 @@ func (g *gained) follow(moves ...relocation) error {
 			for name, e := range names {
 				p := join(d, name)
 				drop = append(drop, gainRecord{Path: []byte(p), Drop: true})
+				gone = append(gone, gainRecord{Path: []byte(p), Entry: e.entry, Gone: true})
 				if m.to != "" {
 					add = append(add, gainRecord{Path: []byte(m.to + p[len(m.from):]), Entry: e.entry, Gone: e.gone})
 				}
 			}
 		}
-		add = append(add, gainRecord{Path: []byte(m.from), Gone: true, Entry: index.Entry{Kind: index.KindDir}})
+		gone = append(gone, gainRecord{Path: []byte(m.from), Gone: true, Entry: index.Entry{Kind: index.KindDir}})
 	}
-	for _, r := range append(drop, add...) {
+	for _, r := range slices.Concat(drop, gone, add) { // two may change places
 		if err := g.record(r); err != nil {
 			return err
 		}

@@ -20,6 +20,7 @@ import (
 	"condafs/index"
 	"condafs/internal/failpoint"
 
+	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 )
 
@@ -32,6 +33,7 @@ type gate struct {
 	arrived bool
 	opened  chan error
 	dead    bool
+	full    failpoint.Point // fails once
 }
 
 func newGate() *gate { return &gate{opened: make(chan error)} }
@@ -42,6 +44,10 @@ func (g *gate) reach(at failpoint.Point) error {
 	case g.dead:
 		g.mu.Unlock()
 		return errDead
+	case g.full == at:
+		g.full = ""
+		g.mu.Unlock()
+		return fault.New("write", "disk", fault.Full, unix.ENOSPC)
 	case g.armed != at:
 		g.mu.Unlock()
 		return nil
@@ -55,6 +61,16 @@ func (g *gate) arm(at failpoint.Point) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.armed = at
+}
+
+// fail makes the next one who comes to a step fail there; it reports whether nobody
+// has come since the last call.
+func (g *gate) fail(at failpoint.Point) (unused bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	unused = g.full != ""
+	g.full = at
+	return unused
 }
 
 func (g *gate) hasArrived() bool {
@@ -154,6 +170,32 @@ func (h *history) pauseInstall(t *rapid.T) {
 		s.completed(pkg)
 	}
 	h.paused.head = maps.Clone(h.head)
+}
+
+// installOnAFullDisk installs a package that cannot be committed for now. It is when
+// something else happens to it, or to its session.
+func (h *history) installOnAFullDisk(t *rapid.T) {
+	h.notPaused(t)
+	s, f := h.pick(t), h.pickPackage(t)
+	at := rapid.SampledFrom([]failpoint.Point{failpoint.SealMoved, failpoint.PublishBegin}).Draw(t, "step")
+	pkg := f.path()
+	s.fetch(f)
+	h.touched(s, pkg, false)
+	s.unpack(f, false)
+	h.touched(s, pkg, false)
+	h.gate.fail(at)
+	s.client.finish(f)
+	s.set(pkg, shown{id: f.id(), whole: true})
+	h.settle()
+	switch unused := h.gate.fail(""); {
+	case unused:
+		h.touched(s, pkg, true)
+	case at == failpoint.PublishBegin:
+		s.takePackage(pkg)
+		fallthrough
+	default:
+		s.jobs[pkg] = true
+	}
 }
 
 // pauseExit lets a process end, and the commit that follows stop at a step.

@@ -80,6 +80,7 @@ func (h *history) actions() map[string]func(*rapid.T) {
 		"collect slowly":   h.collectSlowly,
 		"pause an install": h.pauseInstall,
 		"pause an exit":    h.pauseExit,
+		"full disk":        h.installOnAFullDisk,
 		"meddle":           h.meddle,
 		"resume":           h.resume,
 		"die":              h.die,

@@ -61,3 +61,27 @@ func TestDeletionFromAGroupCountsOnce(t *testing.T) {
 		t.Error("deleted once more")
 	}
 }
+
+// A directory that is removed and made anew hides what the session itself had published in it.
+func TestDeletionUnderADirectoryMadeAnew(t *testing.T) {
+	const name = "pkgs/cache/abcd1234"
+	w := newWorld(t)
+	pid, c := w.process()
+	c.write(name+".json", `{"packages": {}}`)
+	if _, err := w.e.Commit(ctx, c.s.ID()); err != nil {
+		t.Fatal(err)
+	}
+	if w.head("u4711/"+name+".json") == nil {
+		t.Error("not published")
+	}
+	c.remove("pkgs/cache")
+	c.mkdirs("pkgs/cache")
+	c.write("pkgs/cache/other.json", `{"packages": {}}`)
+	w.exit(pid)
+	if w.head("u4711/"+name+".json") != nil {
+		t.Error("not deleted")
+	}
+	if w.head("u4711/pkgs/cache/other.json") == nil {
+		t.Error("what was made in its place is not published")
+	}
+}

@@ -21,6 +21,11 @@ const (
 	groupMembers = 256
 )
 
+// quietWrites is how many keys may be written without a commit before head moves by
+// itself. Badger drops an old version only when head has left it behind, so the records
+// of sessions that publish nothing would pile up.
+const quietWrites = 1000
+
 // committer is the only writer of the database. Requests queue; those that wait
 // together are written together, with one syncfs and one transaction.
 type committer struct {
@@ -35,6 +40,7 @@ type committer struct {
 
 	// Of the goroutine alone:
 	next   uint64 // the next version number
+	quiet  int    // keys that were written since head has moved
 	broken error  // after a failed write: what is on disk is not known
 }
 
@@ -61,6 +67,7 @@ type batch struct {
 	trees   map[hashing.Digest][]op
 	records []op
 	commits []CommitRecord
+	moves   bool // head, also without a commit
 	files   bool // entries refer to blobs, which must be durable first
 	bytes   int
 }
@@ -185,7 +192,10 @@ func (c *committer) write(b *batch) (Seq, error) {
 		}
 		failpoint.Hit(failpoint.CommitSynced, c.store.dir)
 	}
-	commits := len(b.commits) > 0
+	if c.quiet += len(ops); c.quiet >= quietWrites {
+		b.moves = true
+	}
+	commits := b.moves || len(b.commits) > 0
 	if together := append(trees, c.ops(b, ops, Seq(c.next))...); c.fits(together) {
 		return c.finish(commits, c.transaction(c.next, together))
 	}
@@ -202,7 +212,7 @@ func (c *committer) write(b *batch) (Seq, error) {
 
 // ops completes a group's writes with what depends on its version number.
 func (c *committer) ops(b *batch, ops []op, seq Seq) []op {
-	if len(b.commits) == 0 {
+	if !b.moves && len(b.commits) == 0 {
 		return ops
 	}
 	return append(ops[:len(ops):len(ops)], commitOps(c.store, b.commits, seq)...)
@@ -234,6 +244,7 @@ func (c *committer) finish(commits bool, err error) (Seq, error) {
 	seq := Seq(c.next)
 	c.next++
 	if commits {
+		c.quiet = 0
 		c.store.pins.setHead(seq)
 		failpoint.Hit(failpoint.CommitShown, c.store.dir)
 	}

@@ -525,3 +525,39 @@ func TestOnlyFilesAreSynced(t *testing.T) {
 		t.Errorf("%d syncs for a deletion", syncs-1)
 	}
 }
+
+// Records of sessions that publish nothing do not pile up: head moves on now and then,
+// so that Badger may drop what has been deleted, and no longer than a state is pinned.
+func TestQuietRecordsMayBeDropped(t *testing.T) {
+	s := newStore(t)
+	before := putFile(t, s, "shared/a", "1")
+	var dropped Seq
+	discard := s.pins.discard
+	s.pins.discard = func(seq Seq) {
+		dropped = seq
+		discard(seq)
+	}
+	pin := s.PinHead()
+	for i := range quietWrites {
+		id := fmt.Sprint("s", i)
+		if err := s.PutSession(SessionRecord{ID: id}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.DeleteSession(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s.Head() <= before || dropped != before {
+		t.Errorf("head was %d and is %d, versions below %d may go", before, s.Head(), dropped)
+	}
+	if e, ok := get(t, pin, "shared/a"); !ok || readAll(t, s, e.Digest) != "1" {
+		t.Error("a pinned state has lost something")
+	}
+	pin.Release()
+	if dropped != s.Head() {
+		t.Errorf("head is %d, versions below %d may go", s.Head(), dropped)
+	}
+	if log, err := s.Log(0); err != nil || len(log) != 1 {
+		t.Errorf("the log has %+v, %v", log, err)
+	}
+}
