@@ -420,7 +420,7 @@ func TestExportOfDamage(t *testing.T) {
 	}
 	out := t.TempDir()
 	r, err := Export(t.Context(), s, ExportOptions{Dir: out, Spaces: spaces})
-	if err != nil || len(r.Rejected) != 1 || r.Rejected[0].Path != "b-1.0-0" || !strings.Contains(r.Rejected[0].Why, "damaged") {
+	if err != nil || len(r.Rejected) != 1 || r.Rejected[0].Path != "b-1.0-0" || !strings.Contains(r.Rejected[0].Why, "not what its name says") {
 		t.Errorf("%+v %v", r, err)
 	}
 	for _, e := range listing(t, out) {
