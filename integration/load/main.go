@@ -208,9 +208,11 @@ func (c *client) clean() error {
 	return os.RemoveAll(filepath.Join(c.pkgs, dist))
 }
 
-// writeMapped makes pages dirty through a shared mapping and leaves them to the kernel.
+// writeMapped makes pages dirty through a shared mapping. It has half of them written, and leaves the
+// rest to the kernel, which may do so when the process is gone. The file's name is one that is never
+// committed.
 func (c *client) writeMapped() error {
-	f, err := os.OpenFile(filepath.Join(c.pkgs, fmt.Sprintf("mapped-%d", os.Getpid())), os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(filepath.Join(c.pkgs, fmt.Sprintf("mapped-%d.lock", os.Getpid())), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return err
 	}
@@ -225,15 +227,15 @@ func (c *client) writeMapped() error {
 	for i := 0; i < len(m); i += os.Getpagesize() {
 		m[i] = byte(i >> 12)
 	}
+	if err := unix.Msync(m[:len(m)/2], unix.MS_SYNC); err != nil {
+		return err
+	}
 	for i := 0; i < len(m); i += os.Getpagesize() {
 		if m[i] != byte(i>>12) {
 			return fmt.Errorf("page %d has lost what was written", i/os.Getpagesize())
 		}
 	}
-	if err := unix.Munmap(m); err != nil {
-		return err
-	}
-	return os.Remove(f.Name())
+	return unix.Munmap(m)
 }
 
 // leave starts a child that outlives this process, in a directory of the session.
