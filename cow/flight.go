@@ -274,7 +274,15 @@ func (s *Session) gainAll(dir string, spaces ...string) bool {
 	for _, space := range spaces {
 		list, err := head.List(space + "/" + dir)
 		errs = append(errs, err)
+		dirs := make(map[string]bool)
 		for i := range list {
+			dirs[list[i].Name] = dirs[list[i].Name] || list[i].Kind == index.KindTree
+		}
+		for i := range list {
+			// conda unpacks every archive that it finds without its directory.
+			if dist, ok := conda.CutArchiveExt(list[i].Name); ok && !dirs[dist] {
+				continue
+			}
 			ok, err := s.gain(dir, space, &list[i])
 			errs = append(errs, err)
 			gained = gained || ok

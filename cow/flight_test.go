@@ -86,6 +86,25 @@ func TestOneBringsForAll(t *testing.T) {
 	w.tidy()
 }
 
+// conda unpacks whatever archive it finds without its directory, so such a one is nothing to show to who has waited.
+func TestArchiveAloneIsNotGained(t *testing.T) {
+	w := newWorld(t)
+	f := makePackage(t, "tool-1.0-0", nil)
+	first, a := w.process()
+	_, b := w.process()
+	a.write("pkgs/"+f.fn()+".partial", f.archive)
+	went := b.plan(nil)
+	a.rename("pkgs/"+f.fn()+".partial", "pkgs/"+f.fn())
+	w.exit(first)
+	goes(t, went)
+	if w.head(mine+f.fn()) == nil && w.head(shared+f.fn()) == nil {
+		t.Fatal("the archive was not published")
+	}
+	if b.exists("pkgs/" + f.fn()) {
+		t.Error("it is shown")
+	}
+}
+
 // rattler's clients plan when they have locked their cache. What one of them brings, the next of the same user finds.
 func TestOneRattlerBringsForAll(t *testing.T) {
 	w := newWorld(t)

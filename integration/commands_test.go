@@ -97,18 +97,18 @@ func TestRunIsTransparent(t *testing.T) {
 		t.Errorf("status %d of a command that does not exist", status)
 	}
 	out, _ := run("", "--", "sh", "-c", "echo $CONDA_PKGS_DIRS; echo $RATTLER_CACHE_DIR; echo $CONDAFS_MOUNT")
-	for i, want := range []string{m.pkgs(), m.rattler(), m.point} {
-		if lines := strings.Split(out, "\n"); !strings.HasPrefix(lines[i], want) {
+	for i, want := range []string{m.pkgs() + "," + m.status().Shelf.Path, m.rattler(), m.point} {
+		if lines := strings.Split(out, "\n"); lines[i] != want {
 			t.Errorf("the environment is %q", out)
 		}
 	}
-	if _, status := run("", "--ephemeral", "--", "sh", "-c", "mkdir -p $CONDA_PKGS_DIRS && echo x > $CONDA_PKGS_DIRS/ephemeral.txt"); status != 0 {
+	if _, status := run("", "--ephemeral", "--", "sh", "-c", "mkdir -p $CONDAFS_MOUNT/pkgs && echo x > $CONDAFS_MOUNT/pkgs/ephemeral.txt"); status != 0 {
 		t.Errorf("status %d", status)
 	}
-	if _, status := run("", "--on-failure", "discard", "--", "sh", "-c", "echo x > $CONDA_PKGS_DIRS/discarded.txt; false"); status != 1 {
+	if _, status := run("", "--on-failure", "discard", "--", "sh", "-c", "echo x > $CONDAFS_MOUNT/pkgs/discarded.txt; false"); status != 1 {
 		t.Errorf("status %d", status)
 	}
-	if _, status := run("", "--", "sh", "-c", "echo x > $CONDA_PKGS_DIRS/kept.txt"); status != 0 {
+	if _, status := run("", "--", "sh", "-c", "echo x > $CONDAFS_MOUNT/pkgs/kept.txt"); status != 0 {
 		t.Errorf("status %d", status)
 	}
 	m.settle()

@@ -202,7 +202,7 @@ func (m *mount) emptyBarePoint() {
 // What a session has written and not committed is there after an orderly stop (SIGTERM) for a session that is kept.
 func TestKeptSessionOutlivesTheDaemon(t *testing.T) {
 	m := newMount(t)
-	script := `mkdir -p $CONDA_PKGS_DIRS/half-1.0-0/info; echo kept > $CONDA_PKGS_DIRS/half-1.0-0/file; exit 7`
+	script := `mkdir -p $CONDAFS_MOUNT/pkgs/half-1.0-0/info; echo kept > $CONDAFS_MOUNT/pkgs/half-1.0-0/file; exit 7`
 	cmd := m.commandFor("run", "--mount", m.point, "--on-failure", "keep", "--", "sh", "-c", script)
 	out, err := cmd.CombinedOutput()
 	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != 7 {

@@ -324,12 +324,12 @@ func TestRunExitStatus(t *testing.T) {
 
 func TestRunShowsTheSession(t *testing.T) {
 	h := mounted(t)
-	const show = `echo $CONDA_PKGS_DIRS $RATTLER_CACHE_DIR; pwd; echo x > $CONDA_PKGS_DIRS/x; cat $CONDAFS_MOUNT/pkgs/x; ls -A $CONDAFS_MOUNT | sort | tr '\n' ' '`
-	for ns, root := range map[string]string{nsNever: ".condafs .head .sessions pkgs rattler ", nsAuto: "pkgs rattler "} {
+	const show = `echo $CONDA_PKGS_DIRS $RATTLER_CACHE_DIR; pwd; echo x > $CONDAFS_MOUNT/pkgs/x; cat $CONDAFS_MOUNT/pkgs/x; ls -A $CONDAFS_MOUNT | sort | tr '\n' ' '`
+	for ns, root := range map[string]string{nsNever: ".condafs .head .sessions pkgs rattler unshelved ", nsAuto: "pkgs rattler "} {
 		if ns == nsAuto && os.Geteuid() != 0 {
 			continue // whether it may have one is up to the system
 		}
-		want := h.mount + "/pkgs " + h.mount + "/rattler\n" + h.dir + "\nx\n" + root
+		want := h.mount + "/pkgs," + h.store + "/shelf/pkgs " + h.mount + "/rattler\n" + h.dir + "\nx\n" + root
 		if out := h.must("run", "--namespace", ns, "--", "sh", "-c", show); out != want {
 			t.Errorf("%s: %q, want %q", ns, out, want)
 		}
@@ -382,7 +382,7 @@ func TestOnFailure(t *testing.T) {
 		return strings.Join(names, " ")
 	}
 	touch := func(name string, exit int) []string {
-		return []string{"sh", "-c", "echo x > $CONDA_PKGS_DIRS/f-" + name + "; exit " + strconv.Itoa(exit)}
+		return []string{"sh", "-c", "echo x > $CONDAFS_MOUNT/pkgs/f-" + name + "; exit " + strconv.Itoa(exit)}
 	}
 	run := func(code int, part string, args ...string) {
 		t.Helper()
@@ -528,7 +528,7 @@ func pty(t *testing.T) (master, slave *os.File) {
 // TestKilledRunner kills the runner: its command goes on, and the session ends with it.
 func TestKilledRunner(t *testing.T) {
 	h := mounted(t)
-	cmd := h.command("run", "--label", "orphan", "--", "sh", "-c", `echo $$; echo x > $CONDA_PKGS_DIRS/kept-open; read line; echo went on`)
+	cmd := h.command("run", "--label", "orphan", "--", "sh", "-c", `echo $$; echo x > $CONDAFS_MOUNT/pkgs/kept-open; read line; echo went on`)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -575,7 +575,7 @@ func TestLeftRunning(t *testing.T) {
 		}
 		out := filepath.Join(h.dir, ns+".out")
 		h.must("run", "--namespace", ns, "--label", ns, "--", "sh", "-c",
-			`(read line < "$0"; echo x > "$CONDA_PKGS_DIRS/late-$2" && cat "$CONDA_PKGS_DIRS/late-$2" > "$1") > /dev/null 2>&1 &`, fifo, out, ns)
+			`(read line < "$0"; echo x > "$CONDAFS_MOUNT/pkgs/late-$2" && cat "$CONDAFS_MOUNT/pkgs/late-$2" > "$1") > /dev/null 2>&1 &`, fifo, out, ns)
 		var l []control.Session
 		h.json(&l, "sessions")
 		if !slices.ContainsFunc(l, func(s control.Session) bool { return s.Label == ns && len(s.Members) > 0 }) {
@@ -656,8 +656,8 @@ func TestImportExportVerify(t *testing.T) {
 	if b, err := os.ReadFile(filepath.Join(out, "a-1-0", "bin", "a")); err != nil || string(b) != "#!/bin/sh\necho a\n" {
 		t.Errorf("%q %v", b, err)
 	}
-	// A session sees what was imported.
-	if s := h.must("run", "--", "sh", "-c", "$CONDA_PKGS_DIRS/b-1-0/bin/b"); s != "b\n" {
+	// A session sees what was imported: on the mount, or on the shelf beside it.
+	if s := h.must("run", "--no-shelf", "--", "sh", "-c", "$CONDAFS_MOUNT/pkgs/b-1-0/bin/b"); s != "b\n" {
 		t.Errorf("the session shows %q", s)
 	}
 	h.must("verify", "--full")
@@ -719,17 +719,17 @@ func TestOtherUsers(t *testing.T) {
 	}
 	h := mounted(t, "--allow-other")
 	other := h.as(12345)
-	if s := other.must("run", "--", "sh", "-c", `echo mine > $CONDA_PKGS_DIRS/f; id -u; cat $CONDA_PKGS_DIRS/f`); s != "12345\nmine\n" {
+	if s := other.must("run", "--", "sh", "-c", `echo mine > $CONDAFS_MOUNT/pkgs/f; id -u; cat $CONDAFS_MOUNT/pkgs/f`); s != "12345\nmine\n" {
 		t.Errorf("the other user sees %q", s)
 	}
 	for _, args := range [][]string{{"gc"}, {"verify"}, {"umount", h.mount}, {"import", h.dir}, {"export", h.dir}} {
 		other.fails(1, "not allowed for uid 12345", args...)
 	}
 	// What is not verified is the other's alone.
-	if s := h.must("run", "--", "sh", "-c", `ls $CONDA_PKGS_DIRS`); strings.Contains(s, "f\n") {
+	if s := h.must("run", "--", "sh", "-c", `ls $CONDAFS_MOUNT/pkgs`); strings.Contains(s, "f\n") {
 		t.Errorf("root sees %q", s)
 	}
-	if s := other.must("run", "--", "sh", "-c", `ls $CONDA_PKGS_DIRS`); !strings.Contains(s, "f\n") {
+	if s := other.must("run", "--", "sh", "-c", `ls $CONDAFS_MOUNT/pkgs`); !strings.Contains(s, "f\n") {
 		t.Errorf("the other user sees %q", s)
 	}
 	// Nobody else's session is there as far as they can tell.

@@ -26,7 +26,7 @@ func TestNamespaceNotAllowed(t *testing.T) {
 		cmd := other.command("run")
 		cmd.Path = "/bin/sh"
 		cmd.Args = []string{"sh", "-c", `echo 0 > /proc/sys/user/max_user_namespaces || exit 99
-			exec setpriv --reuid 12345 --regid 12345 --clear-groups "$CONDAFS" run --namespace "$0" -- sh -c 'id -u; ls -A "$CONDAFS_MOUNT" | wc -l; echo x > "$CONDA_PKGS_DIRS"/f && cat "$CONDA_PKGS_DIRS"/f'`, namespace}
+			exec setpriv --reuid 12345 --regid 12345 --clear-groups "$CONDAFS" run --namespace "$0" -- sh -c 'id -u; ls -A "$CONDAFS_MOUNT" | wc -l; echo x > "$CONDAFS_MOUNT"/pkgs/f && cat "$CONDAFS_MOUNT"/pkgs/f'`, namespace}
 		cmd.Env = append(cmd.Env, "CONDAFS="+other.exe)
 		ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 20000}}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true}
@@ -38,7 +38,7 @@ func TestNamespaceNotAllowed(t *testing.T) {
 		}
 		return out.String(), msg.String(), cmd.ProcessState.ExitCode()
 	}
-	if out, msg, code := run(nsAuto); code != 0 || out != "12345\n5\nx\n" {
+	if out, msg, code := run(nsAuto); code != 0 || out != "12345\n6\nx\n" {
 		t.Errorf("auto: %d %q %q", code, out, msg)
 	}
 	if out, msg, code := run(nsAlways); code != 1 || out != "" || strings.Count(msg, "\n") != 1 || !strings.Contains(msg, "--namespace=auto") {
