@@ -196,7 +196,7 @@ type VerifyReport struct {
 
 // Problem is something damaged.
 type Problem struct {
-	Kind        string   `json:"kind"` // missing, size, content, tree or foreign
+	Kind        string   `json:"kind"` // missing, size, content, tree, foreign or shelf
 	Digest      string   `json:"digest,omitempty"`
 	File        string   `json:"file,omitempty"` // relative to the store
 	Detail      string   `json:"detail,omitempty"`

@@ -112,6 +112,9 @@ func (a *api) Verify(ctx context.Context, r control.VerifyRequest, progress cont
 		}
 		out.Problems = append(out.Problems, q)
 	}
+	if err := a.checkShelves(ctx, r, out); err != nil {
+		return nil, err
+	}
 	return out, nil
 }
 

@@ -1,7 +1,11 @@
 package daemon
 
 import (
+	"context"
+	"path/filepath"
+
 	"condafs/conda"
+	"condafs/control"
 	"condafs/cow"
 	"condafs/index"
 	"condafs/shelf"
@@ -35,10 +39,8 @@ func (a *api) shelfChanged() {
 	if a.daemon == nil {
 		return
 	}
-	for _, s := range []*shelf.Shelf{a.daemon.shelf, a.daemon.rattlerShelf} {
-		if s != nil {
-			s.Sync()
-		}
+	for _, s := range a.daemon.shelves() {
+		s.Sync()
 	}
 }
 
@@ -48,4 +50,36 @@ func (a *api) shelfPath() string {
 		return ""
 	}
 	return a.daemon.shelf.Path()
+}
+
+// shelves are those that there are.
+func (d *daemon) shelves() []*shelf.Shelf {
+	var l []*shelf.Shelf
+	for _, s := range []*shelf.Shelf{d.shelf, d.rattlerShelf} {
+		if s != nil {
+			l = append(l, s)
+		}
+	}
+	return l
+}
+
+// checkShelves adds to a report what somebody has changed on the shelves.
+func (a *api) checkShelves(ctx context.Context, r control.VerifyRequest, out *control.VerifyReport) error {
+	if a.daemon == nil {
+		return nil
+	}
+	for _, s := range a.daemon.shelves() {
+		found, err := s.Check(ctx, !r.Repair)
+		if err != nil {
+			return err
+		}
+		for _, d := range found {
+			p := control.Problem{Kind: "shelf", File: filepath.Join(s.Path(), d.Path), Detail: d.Detail, Paths: []string{}}
+			if d.Mended {
+				p.Detail += "; mended"
+			}
+			out.Problems = append(out.Problems, p)
+		}
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -138,5 +139,52 @@ func TestShelfKeepsWhatIsInUse(t *testing.T) {
 	atOnce(t, last)
 	mustBeRight(t, last)
 	m.awaitShelf()
+	m.mustBeIntact()
+}
+
+// A file that is edited in place through an environment is found, named and mended; nobody else ever gets the edit from
+// condafs, and the environment keeps it.
+func TestEditInPlace(t *testing.T) {
+	s, env, m := serve(t), envs(t), newMount(t, "--shelf", "copy")
+	first := conda(t, s, m.pkgs(), env("first", 0), "lib00").besideShelf(m)
+	atOnce(t, first)
+	m.awaitShelf()
+	linked := conda(t, s, m.pkgs(), env("linked", 0), "lib00").besideShelf(m)
+	atOnce(t, linked)
+	fromShelf(t, linked)
+	edited := ""
+	err := filepath.WalkDir(linked.prefix, func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && filepath.Ext(path) == ".h" {
+			edited = path
+		}
+		return err
+	})
+	if err != nil || edited == "" {
+		t.Fatalf("nothing to edit: %v", err)
+	}
+	if err := os.WriteFile(edited, []byte("edited"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	verify := func(want int, args ...string) control.VerifyReport {
+		t.Helper()
+		cmd := m.commandFor(append([]string{"verify", "--json"}, args...)...)
+		out, _ := cmd.Output()
+		var r control.VerifyReport
+		if err := json.Unmarshal(out, &r); err != nil || cmd.ProcessState.ExitCode() != want {
+			t.Fatalf("verify %q: status %d, %v: %s", args, cmd.ProcessState.ExitCode(), err, out)
+		}
+		return r
+	}
+	if r := verify(3); len(r.Problems) != 1 || r.Problems[0].Kind != "shelf" {
+		t.Errorf("verify finds %+v", r.Problems)
+	}
+	verify(3, "--repair")
+	verify(0, "--full")
+	if b, err := os.ReadFile(edited); err != nil || string(b) != "edited" {
+		t.Errorf("the environment has lost its edit: %q, %v", b, err)
+	}
+	next := conda(t, s, m.pkgs(), env("next", 0), "lib00").besideShelf(m)
+	atOnce(t, next)
+	fromShelf(t, next)
 	m.mustBeIntact()
 }

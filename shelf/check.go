@@ -1,0 +1,208 @@
+package shelf
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"condafs/fault"
+	"condafs/hashing"
+	"condafs/index"
+)
+
+// Damage is something on the shelf that is not as its package says.
+type Damage struct {
+	Path   string // on the shelf: NAME/FILE
+	Detail string
+	Mended bool
+}
+
+// Check compares all that is on the shelf with the packages' manifests, by sizes, modes
+// and times, and mends what somebody has changed: a file that was edited in place
+// through an environment gets its bytes back under its name, and the environment keeps
+// what it has. A package whose bytes the store can't give leaves the shelf.
+//
+// With dry it only looks. Damage is a finding, not an error.
+func (s *Shelf) Check(ctx context.Context, dry bool) ([]Damage, error) {
+	if err := s.load(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	names := slices.Sorted(maps.Keys(s.known))
+	s.mu.Unlock()
+	var all []Damage
+	for _, name := range names {
+		if err := ctx.Err(); err != nil {
+			return all, fault.New("check shelf", s.dir, fault.Canceled, context.Cause(ctx))
+		}
+		found, err := s.checkPackage(name, dry)
+		all = append(all, found...)
+		if err != nil {
+			return all, err
+		}
+	}
+	return all, nil
+}
+
+// checkPackage checks one package, unless it leaves.
+func (s *Shelf) checkPackage(name string, dry bool) ([]Damage, error) {
+	s.work.Lock()
+	s.mu.Lock()
+	k := s.known[name]
+	var d hashing.Digest
+	if k != nil && k.leaving == 0 {
+		d = k.tree
+	}
+	s.mu.Unlock()
+	if d.IsZero() {
+		s.work.Unlock()
+		return nil, nil
+	}
+	c := &check{s: s, name: name, dry: dry}
+	tree, err := s.store.Tree(d)
+	if err == nil {
+		err = c.run(tree)
+	}
+	s.work.Unlock()
+	if dry || err == nil && !c.hopeless {
+		return c.found, err
+	}
+	// Whoever uses it goes on with what is there, and nobody else takes it.
+	s.log.Warn("a package leaves the shelf: it is damaged and cannot be mended now", "package", name, "error", err)
+	return c.found, s.dismiss(name)
+}
+
+// check is the check of one package.
+type check struct {
+	s        *Shelf
+	name     string
+	dry      bool
+	found    []Damage
+	hopeless bool // something could not be mended
+}
+
+func (c *check) run(tree *index.Tree) error {
+	root := filepath.Join(c.s.Path(), c.name)
+	if err := c.strangers(tree, 0, ""); err != nil {
+		return err
+	}
+	for rel, e := range tree.All() {
+		at := filepath.Join(root, filepath.FromSlash(rel))
+		why, err := differs(at, &e)
+		if err != nil {
+			return fault.New("check shelf", c.name+"/"+rel, fault.Other, err)
+		}
+		if why != "" {
+			c.mend(rel, at, &e, why)
+		}
+		if e.Kind == index.KindDir {
+			i, _ := tree.Find(rel)
+			if err := c.strangers(tree, i, rel); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// differs says in what way something differs from its entry; "" if in none.
+func differs(at string, e *index.TreeEntry) (string, error) {
+	fi, err := os.Lstat(at)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
+		return "it is missing", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	switch e.Kind {
+	case index.KindDir:
+		if !fi.IsDir() {
+			return "it is no directory", nil
+		}
+	case index.KindSymlink:
+		if to, err := os.Readlink(at); err != nil || to != e.Link {
+			return "it does not lead where it should", nil
+		}
+	case index.KindFile:
+		switch {
+		case !fi.Mode().IsRegular():
+			return "it is no file", nil
+		case fi.Size() != e.Size || !fi.ModTime().Equal(time.Unix(0, e.Mtime)):
+			return "somebody has written to it", nil
+		case fi.Mode().Perm() != fs.FileMode(e.Mode&0o777):
+			return "its mode was changed", nil
+		}
+	}
+	return "", nil
+}
+
+// mend puts what an entry says in the place of what is there, by one rename.
+func (c *check) mend(rel, at string, e *index.TreeEntry, why string) {
+	d := Damage{Path: c.name + "/" + rel, Detail: why}
+	if !c.dry {
+		if err := c.replace(at, e); err != nil {
+			c.hopeless = true
+			d.Detail += "; " + err.Error()
+		} else {
+			d.Mended = true
+			c.s.log.Warn("mended on the shelf", "path", d.Path, "why", why)
+		}
+	}
+	c.found = append(c.found, d)
+}
+
+func (c *check) replace(at string, e *index.TreeEntry) error {
+	fresh := c.s.fresh(newName)
+	var err error
+	switch e.Kind {
+	case index.KindDir:
+		err = os.Mkdir(fresh, dirMode)
+	case index.KindSymlink:
+		err = os.Symlink(e.Link, fresh)
+	case index.KindFile:
+		_, err = c.s.store.PlaceBlob(e.Digest, e.Size, fresh, e.Mode, e.Mtime, c.s.sharing)
+	}
+	if err != nil {
+		return err
+	}
+	return writable(filepath.Dir(at), func() error {
+		if fi, err := os.Lstat(at); err == nil && (fi.IsDir() || e.Kind == index.KindDir) {
+			if err := os.Rename(at, c.s.fresh(graveName)); err != nil {
+				return err
+			}
+		}
+		return os.Rename(fresh, at)
+	})
+}
+
+// strangers takes away what is in a directory and not in the package.
+func (c *check) strangers(tree *index.Tree, dir int, rel string) error {
+	at := filepath.Join(c.s.Path(), c.name, filepath.FromSlash(rel))
+	list, err := os.ReadDir(at)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it has just been found to be missing, and c.dry
+	}
+	if err != nil {
+		return fault.New("check shelf", at, fault.Other, err)
+	}
+	for _, e := range list {
+		if _, ok := tree.Child(dir, e.Name()); ok {
+			continue
+		}
+		d := Damage{Path: filepath.Join(c.name, rel, e.Name()), Detail: "it does not belong to the package"}
+		if !c.dry {
+			from := filepath.Join(at, e.Name())
+			if err := writable(at, func() error { return os.Rename(from, c.s.fresh(graveName)) }); err != nil {
+				return fault.New("check shelf", from, fault.Other, err)
+			}
+			d.Mended = true
+		}
+		c.found = append(c.found, d)
+	}
+	return nil
+}

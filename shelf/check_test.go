@@ -1,0 +1,102 @@
+package shelf
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"condafs/conda"
+	"condafs/fault"
+)
+
+// What somebody changes on the shelf, through an environment or directly, is found and mended; who holds the changed file
+// keeps it.
+func TestCheck(t *testing.T) {
+	edit := func(path string) error {
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteString("edited")
+		return errors.Join(err, f.Close())
+	}
+	tests := map[string]func(dir string) error{
+		"edited":  func(dir string) error { return edit(filepath.Join(dir, "lib", "x.py")) },
+		"touched": func(dir string) error { return os.Chtimes(filepath.Join(dir, "lib", "x.py"), time.Now(), time.Now()) },
+		"mode":    func(dir string) error { return os.Chmod(filepath.Join(dir, "lib", "x.py"), 0o600) },
+		"removed": func(dir string) error {
+			return writable(filepath.Join(dir, "lib"), func() error { return os.Remove(filepath.Join(dir, "lib", "x.py")) })
+		},
+		"another link": func(dir string) error {
+			return writable(dir, func() error {
+				return errors.Join(os.Remove(filepath.Join(dir, "link")), os.Symlink("/etc/passwd", filepath.Join(dir, "link")))
+			})
+		},
+		"a directory for a file": func(dir string) error {
+			x := filepath.Join(dir, "lib", "x.py")
+			return writable(filepath.Dir(x), func() error { return errors.Join(os.Remove(x), os.MkdirAll(filepath.Join(x, "deep"), 0o755)) })
+		},
+		"a stranger": func(dir string) error {
+			return writable(filepath.Join(dir, "lib"), func() error { return os.WriteFile(filepath.Join(dir, "lib", "x.pyc"), nil, 0o644) })
+		},
+		"no directory": func(dir string) error {
+			return writable(dir, func() error { return removeAll(filepath.Join(dir, "lib")) })
+		},
+	}
+	for name, spoil := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, Copy)
+			w.put("a-1-0", conda.TrustVerified, then, files("a"))
+			if found, err := w.shelf.Check(context.Background(), false); err != nil || len(found) > 0 {
+				t.Fatalf("damage on a new shelf: %+v, %v", found, err)
+			}
+			if err := spoil(filepath.Join(w.shelf.Path(), "a-1-0")); err != nil {
+				t.Fatal(err)
+			}
+			found, err := w.shelf.Check(context.Background(), true)
+			if err != nil || len(found) == 0 || found[0].Mended {
+				t.Fatalf("to look: %+v, %v", found, err)
+			}
+			found, err = w.shelf.Check(context.Background(), false)
+			if err != nil || len(found) == 0 || !found[0].Mended {
+				t.Fatalf("to mend: %+v, %v", found, err)
+			}
+			if found, err = w.shelf.Check(context.Background(), true); err != nil || len(found) > 0 {
+				t.Errorf("afterwards: %+v, %v", found, err)
+			}
+			if got := w.read("a-1-0/lib/x.py"); got != "a" {
+				t.Errorf("the file holds %q", got)
+			}
+		})
+	}
+}
+
+// An edit in place of a file that is the blob itself: the environment keeps it, the mount never shows it, and the package
+// leaves the shelf as long as the store has no other copy of its bytes.
+func TestEditOfLinkedFile(t *testing.T) {
+	w := newWorld(t, Link)
+	w.put("a-1-0", conda.TrustVerified, then, files("original"))
+	environment := filepath.Join(t.TempDir(), "x.py")
+	if err := os.Link(filepath.Join(w.shelf.Path(), "a-1-0", "lib", "x.py"), environment); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(environment, []byte("edited!!"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	found, err := w.shelf.Check(context.Background(), false)
+	if err != nil || len(found) != 1 || found[0].Mended {
+		t.Fatalf("%+v, %v", found, err)
+	}
+	if err := w.shelf.Settled(); !fault.Is(err, fault.Corrupt) {
+		t.Errorf("to put it back: %v", err)
+	}
+	if w.has("a-1-0") {
+		t.Error("the shelf still offers it")
+	}
+	if b, err := os.ReadFile(environment); err != nil || string(b) != "edited!!" {
+		t.Errorf("the environment has %q, %v", b, err)
+	}
+}
