@@ -10,7 +10,7 @@ import (
 
 // Usage is what a tree takes.
 type Usage struct {
-	Bytes int64 // of regular files: see Size
+	Bytes int64 // of regular files, see Size, and of links
 	Files int64 // names of any kind
 }
 
@@ -38,6 +38,9 @@ func (u *Usage) add(dirfd int, name string, level int) error {
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		u.Bytes += Size(&st)
+		return nil
+	case unix.S_IFLNK:
+		u.Bytes += st.Size
 		return nil
 	case unix.S_IFDIR:
 	default:
@@ -71,11 +74,11 @@ func (u *Usage) add(dirfd int, name string, level int) error {
 	}
 }
 
-// Size is how much a regular file takes: what it would if it had no holes, or the room
-// that somebody has set aside for it, if that is much more.
+// Size is how much a regular file takes: what it would if it had no holes, or what it
+// does, if that is more: with room that was set aside for it, or with attributes.
 func Size(st *unix.Stat_t) int64 {
-	const slack = 1 << 20 // of the file system's own
-	if disk := st.Blocks * 512; disk > st.Size+slack {
+	const block = 4096
+	if disk := st.Blocks * 512; disk > (st.Size+block-1)/block*block {
 		return disk
 	}
 	return st.Size

@@ -55,6 +55,7 @@ type Status struct {
 	LogicalBytes     int64        `json:"logical_bytes"`         // what head would take without sharing of equal content
 	Sessions         int          `json:"sessions"`              // live sessions, everybody's
 	Shelf            *Shelf       `json:"shelf,omitempty"`       // absent without one
+	Users            *Users       `json:"users,omitempty"`       // absent without a daemon, or if it lets no other users in
 	Quarantine       []Quarantine `json:"quarantine"`            // the caller's, or everybody's for the owner
 	QuarantinedBytes int64        `json:"quarantined_bytes"`
 	Runtime          *Runtime     `json:"runtime,omitempty"` // of the daemon, for its owner and root
@@ -80,6 +81,28 @@ type Quarantine struct {
 	Session string    `json:"session"`
 	UID     uint32    `json:"uid"`
 	Bytes   int64     `json:"bytes"`
+}
+
+// Users is what holds between users of a mount.
+type Users struct {
+	Sharing string   `json:"sharing"`           // whose verified packages all get: trusted, all or none
+	Trusted []uint32 `json:"trusted,omitempty"` // beside root and the owner
+	Limits  Amounts  `json:"limits"`            // for each but root and the owner; 0: no limit
+	Usage   []Usage  `json:"usage"`             // the caller's, or everybody's for the owner
+}
+
+// Amounts are numbers of what is bounded.
+type Amounts struct {
+	Sessions int64 `json:"sessions"`
+	Open     int64 `json:"open"`  // files and directories
+	Bytes    int64 `json:"bytes"` // in overlays, and of what is only this user's in the store
+	Files    int64 `json:"files"` // in overlays
+}
+
+// Usage is what a user with limits has. Bytes and files are no less than that.
+type Usage struct {
+	UID uint32 `json:"uid"`
+	Amounts
 }
 
 // Shelf is the directory from which clients take verified packages natively.

@@ -46,6 +46,14 @@ func (v *View) copyUp(n *Node, size int64) error {
 }
 
 func (v *View) copyOnce(n *Node, obj *object, size int64) (done bool, err error) {
+	bytes := obj.Size
+	if size >= 0 {
+		bytes = min(size, obj.Size)
+	}
+	if err := v.account.take(bytes, 1); err != nil {
+		return false, err
+	}
+	defer v.account.made(bytes, 1)
 	c, err := v.copyOut(obj, size, n.ino)
 	if err != nil {
 		return false, err
@@ -129,8 +137,7 @@ func (v *View) installCopy(n *Node, obj *object, c copied) (done bool, err error
 		if err != nil {
 			return false, err
 		}
-		n.orphan = fd
-		v.orphan++
+		v.keepOrphan(n, fd)
 	} else if err := v.moveIn(n.links[0], c.name, upperName{typ: n.typ, ino: n.ino, marked: true}); err != nil {
 		v.discard(c.name)
 		return false, err
@@ -178,6 +185,13 @@ func (v *View) copyUpDir(n *Node) error {
 	if len(n.links) == 0 {
 		return unix.ENOENT
 	}
+	if v.removing {
+		v.account.grow(0, 1)
+	} else if err := v.account.take(0, 1); err != nil {
+		return err
+	} else {
+		defer v.account.made(0, 1)
+	}
 	l := n.links[0]
 	tmp := v.workName()
 	if err := unix.Mkdirat(v.workfd, tmp, 0o700); err != nil {
@@ -208,6 +222,11 @@ func (v *View) copyUpLink(n *Node) error {
 	if len(n.links) == 0 {
 		return unix.ENOENT
 	}
+	bytes := int64(len(n.lower.Link))
+	if err := v.account.take(bytes, 1); err != nil {
+		return err
+	}
+	defer v.account.made(bytes, 1)
 	tmp := v.workName()
 	if err := unix.Symlinkat(n.lower.Link, v.workfd, tmp); err != nil {
 		return err

@@ -50,9 +50,12 @@ func (v *View) createNew(dir *Node, name string, flags int, mode uint32) (*Node,
 	if err := v.vacant(dir, name); err != nil {
 		return nil, Attr{}, nil, err
 	}
+	if err := v.account.opened(1); err != nil {
+		return nil, Attr{}, nil, err
+	}
 	var c made
 	fd := -1
-	err := v.make(dir, name, func(dirfd int, name string) error {
+	err := v.make(dir, name, 0, func(dirfd int, name string) error {
 		var err error
 		fd, err = openat(dirfd, name, flags&openFlags|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, nativeMode(unix.S_IFREG, mode))
 		if err != nil {
@@ -65,6 +68,7 @@ func (v *View) createNew(dir *Node, name string, flags int, mode uint32) (*Node,
 		return err
 	})
 	if err != nil {
+		v.account.closed(1)
 		return nil, Attr{}, nil, err
 	}
 	failpoint.Hit(failpoint.FileMade, v.upperDir)
@@ -78,9 +82,24 @@ func (v *View) createNew(dir *Node, name string, flags int, mode uint32) (*Node,
 func (v *View) Tmpfile(dir *Node, flags int, mode uint32) (*Node, Attr, *Handle, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if err := v.account.opened(1); err != nil {
+		return nil, Attr{}, nil, err
+	}
+	n, a, h, err := v.tmpfile(dir, flags, mode)
+	if err != nil {
+		v.account.closed(1)
+	}
+	return n, a, h, err
+}
+
+func (v *View) tmpfile(dir *Node, flags int, mode uint32) (*Node, Attr, *Handle, error) {
 	if err := v.changeableDir(dir); err != nil {
 		return nil, Attr{}, nil, err
 	}
+	if err := v.account.take(0, 1); err != nil {
+		return nil, Attr{}, nil, err
+	}
+	defer v.account.made(0, 1)
 	fd, err := openat(v.workfd, ".", flags&(openFlags|unix.O_EXCL)|unix.O_TMPFILE, nativeMode(unix.S_IFREG, mode))
 	if err != nil {
 		return nil, Attr{}, nil, err
@@ -101,7 +120,7 @@ func (v *View) Tmpfile(dir *Node, flags int, mode uint32) (*Node, Attr, *Handle,
 
 // Mkdir makes a directory.
 func (v *View) Mkdir(dir *Node, name string, mode uint32) (*Node, Attr, error) {
-	return v.makeNode(dir, name, func(dirfd int, name string, c *made) error {
+	return v.makeNode(dir, name, 0, func(dirfd int, name string, c *made) error {
 		if err := unix.Mkdirat(dirfd, name, nativeMode(unix.S_IFDIR, mode)); err != nil {
 			return err
 		}
@@ -123,7 +142,7 @@ func (v *View) Mknod(dir *Node, name string, mode, rdev uint32) (*Node, Attr, er
 	default:
 		return nil, Attr{}, unix.EINVAL
 	}
-	return v.makeNode(dir, name, func(dirfd int, name string, c *made) error {
+	return v.makeNode(dir, name, 0, func(dirfd int, name string, c *made) error {
 		if err := unix.Mknodat(dirfd, name, typ|nativeMode(typ, mode), 0); err != nil {
 			return err
 		}
@@ -133,7 +152,7 @@ func (v *View) Mknod(dir *Node, name string, mode, rdev uint32) (*Node, Attr, er
 
 // Symlink makes a symbolic link.
 func (v *View) Symlink(dir *Node, name, target string) (*Node, Attr, error) {
-	return v.makeNode(dir, name, func(dirfd int, name string, c *made) error {
+	return v.makeNode(dir, name, int64(len(target)), func(dirfd int, name string, c *made) error {
 		if err := unix.Symlinkat(target, dirfd, name); err != nil {
 			return err
 		}
@@ -180,7 +199,7 @@ func (v *View) link(n, dir *Node, name string) (Attr, error) {
 	}
 	defer p.release()
 	var st unix.Stat_t
-	err = v.make(dir, name, func(dirfd int, name string) error {
+	err = v.make(dir, name, 0, func(dirfd int, name string) error {
 		var err error
 		if p.name == "" {
 			err = unix.Linkat(unix.AT_FDCWD, procPath(p.fd, ""), dirfd, name, unix.AT_SYMLINK_FOLLOW)
@@ -206,8 +225,8 @@ func (v *View) link(n, dir *Node, name string) (Attr, error) {
 	return v.nativeAttr(n, &st), nil
 }
 
-// makeNode makes what f does.
-func (v *View) makeNode(dir *Node, name string, f func(dirfd int, name string, c *made) error) (*Node, Attr, error) {
+// makeNode makes what f does, and what has that many bytes.
+func (v *View) makeNode(dir *Node, name string, bytes int64, f func(dirfd int, name string, c *made) error) (*Node, Attr, error) {
 	defer v.queue.flush()
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -215,7 +234,7 @@ func (v *View) makeNode(dir *Node, name string, f func(dirfd int, name string, c
 		return nil, Attr{}, err
 	}
 	var c made
-	err := v.make(dir, name, func(dirfd int, name string) error {
+	err := v.make(dir, name, bytes, func(dirfd int, name string) error {
 		err := f(dirfd, name, &c)
 		if err != nil && err != unix.EEXIST {
 			_ = beneath.RemoveAll(dirfd, name) // the error is told already
@@ -303,7 +322,11 @@ func (v *View) vacant(dir *Node, name string) error {
 // make has f make a native object at a vacant name. Where a whiteout is, f works
 // in the work directory, and what it has made then takes the whiteout's place at
 // once, so that what is below never shows.
-func (v *View) make(dir *Node, name string, f func(dirfd int, name string) error) error {
+func (v *View) make(dir *Node, name string, bytes int64, f func(dirfd int, name string) error) error {
+	if err := v.account.take(bytes, 1); err != nil {
+		return err
+	}
+	defer v.account.made(bytes, 1)
 	d, err := v.dir(dir)
 	if err != nil {
 		return err

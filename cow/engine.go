@@ -31,6 +31,12 @@ type Options struct {
 	Shelf Shelf
 	// RattlerShelf is the same for the rattler packages of the daemon's user.
 	RattlerShelf Shelf
+	// Sharing says whose verified packages all users are given; empty means the
+	// default. Trusted are users for ShareTrusted, beside root and the daemon's own.
+	Sharing Sharing
+	Trusted []uint32
+	// Quota bounds what each user may have.
+	Quota Quota
 	// Limits bound what is unpacked to check an archive.
 	Limits conda.Limits
 	// Now is the clock; nil means time.Now.
@@ -67,6 +73,9 @@ type Engine struct {
 	flights *flights
 	slots   chan struct{} // one for each unit that is checked at the same time
 
+	accounting sync.Mutex // taken last; guards accounts
+	accounts   map[uint32]*account
+
 	mu       sync.Mutex
 	closed   bool
 	running  int       // goroutines in the background
@@ -100,6 +109,9 @@ func newEngine(store *index.Store, o Options) (*Engine, error) {
 	if o.RepinAfter == 0 {
 		o.RepinAfter = defaultRepinAfter
 	}
+	if o.Sharing == "" {
+		o.Sharing = ShareTrusted
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -107,6 +119,7 @@ func newEngine(store *index.Store, o Options) (*Engine, error) {
 		store: store, o: o, log: o.Logger, owner: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
 		flights:  newFlights(),
 		slots:    make(chan struct{}, runtime.GOMAXPROCS(0)),
+		accounts: make(map[uint32]*account),
 		sessions: make(map[string]*Session),
 		members:  make(map[member]*Session),
 		foreign:  make(map[uint32]*Session),
@@ -119,6 +132,9 @@ func newEngine(store *index.Store, o Options) (*Engine, error) {
 // start makes the directories that every store has and takes up old sessions.
 func (e *Engine) start() error {
 	if err := e.makeRoots(); err != nil {
+		return err
+	}
+	if err := e.withdraw(); err != nil {
 		return err
 	}
 	var err error

@@ -36,25 +36,40 @@ type part struct {
 	overlay map[string]hashing.Digest
 }
 
-// acquire waits until another unit may be checked.
-func (e *Engine) acquire(ctx context.Context) error {
-	select {
-	case e.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return fault.New("check unit", "", fault.Canceled, context.Cause(ctx))
+// acquire waits until another unit of the session may be checked.
+func (s *Session) acquire(ctx context.Context) error {
+	a := s.view.account
+	turns := []chan struct{}{s.e.slots}
+	if a != nil {
+		turns = []chan struct{}{a.checks, s.e.slots}
 	}
+	for i, t := range turns {
+		select {
+		case t <- struct{}{}:
+		case <-ctx.Done():
+			if i > 0 {
+				<-turns[0]
+			}
+			return fault.New("check unit", "", fault.Canceled, context.Cause(ctx))
+		}
+	}
+	return nil
 }
 
-func (e *Engine) yield() { <-e.slots }
+func (s *Session) yield() {
+	<-s.e.slots
+	if a := s.view.account; a != nil {
+		<-a.checks
+	}
+}
 
 // preparePackage checks the package in the directory root and, with it, the
 // archive and metadata beside it. A package that is not complete is NotFound.
 func (s *Session) preparePackage(ctx context.Context, root string) ([]*part, error) {
-	if err := s.e.acquire(ctx); err != nil {
+	if err := s.acquire(ctx); err != nil {
 		return nil, err
 	}
-	defer s.e.yield()
+	defer s.yield()
 	u := conda.Classify(root, true)
 	c, err := s.read(root)
 	if err != nil {
@@ -355,10 +370,10 @@ func readRecord(open opener) (*conda.Record, error) {
 // prepareArchive checks an archive whose extracted package isn't there to vouch
 // for it: against the hashes that the view knows, or else by its structure.
 func (s *Session) prepareArchive(ctx context.Context, u conda.Unit) (*part, error) {
-	if err := s.e.acquire(ctx); err != nil {
+	if err := s.acquire(ctx); err != nil {
 		return nil, err
 	}
-	defer s.e.yield()
+	defer s.yield()
 	f, err := s.readFile(u.Root, hashing.SHA256|hashing.MD5)
 	if err != nil {
 		return nil, err

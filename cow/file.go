@@ -96,10 +96,10 @@ func (s *Session) prepareMember(ctx context.Context, p string) (*part, error) {
 // prepareFile reads a plain file or link, and takes the session's path out of
 // it where that may stand.
 func (s *Session) prepareFile(ctx context.Context, p string, check func(*file) error) (*part, error) {
-	if err := s.e.acquire(ctx); err != nil {
+	if err := s.acquire(ctx); err != nil {
 		return nil, err
 	}
-	defer s.e.yield()
+	defer s.yield()
 	f, err := s.readFile(p, 0)
 	if err != nil {
 		return nil, err

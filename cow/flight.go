@@ -2,8 +2,6 @@ package cow
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -124,7 +122,8 @@ func (f *flights) end(s *Session) {
 	f.signal()
 }
 
-// others returns whom s has to wait for at present. Of several that plan at once with
+// others returns whom s has to wait for at present: only those whose packages it would
+// be given, so that no user can keep another waiting for nothing. Of several that plan at once with
 // nobody on the way, it makes one the planner.
 func (f *flights) others(s *Session, waited, cold bool) (who []*Session, changed <-chan struct{}) {
 	f.mu.Lock()
@@ -133,14 +132,16 @@ func (f *flights) others(s *Session, waited, cold bool) (who []*Session, changed
 		return nil, nil
 	}
 	for other, fl := range f.by {
-		if !fl.stalled {
+		if !fl.stalled && other.gives(s) {
 			who = append(who, other)
 		}
 	}
 	switch {
 	case len(who) > 0 || !cold:
 	case f.planner != nil && f.planner != s && time.Now().Before(f.until):
-		who = append(who, f.planner)
+		if f.planner.gives(s) {
+			who = append(who, f.planner)
+		}
 	case !waited:
 		f.planner, f.until = s, time.Now().Add(planningTime)
 	}
@@ -168,8 +169,8 @@ func (f *flights) progress(who []*Session) uint64 {
 	f.mu.Unlock()
 	for _, d := range downloads {
 		for _, name := range conda.Downloads(d.root) {
-			if fi, err := os.Lstat(filepath.Join(d.s.upper(), filepath.FromSlash(name))); err == nil {
-				sum += uint64(fi.Size())
+			if u, err := d.s.view.measure(name); err == nil {
+				sum += uint64(u.Bytes)
 			}
 		}
 	}
@@ -228,7 +229,7 @@ func (s *Session) awaitOthers(cold bool, cancel <-chan struct{}) bool {
 // isCold reports whether the session has fetched a channel's index itself: one that
 // many begin with at once, when the store hasn't seen the channel's packages.
 func (s *Session) isCold(dir string) bool {
-	list, err := os.ReadDir(filepath.Join(s.upper(), filepath.FromSlash(dir)))
+	list, err := s.view.nativeDir(dir)
 	if err != nil {
 		return false
 	}

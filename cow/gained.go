@@ -22,6 +22,8 @@ type gained struct {
 	log  *os.File
 	dirs map[string]map[string]*gain // by the directory's path, then by name
 	seen int                         // records so far
+
+	account *account // what the file takes is the user's
 }
 
 // gain is one thing that was gained.
@@ -132,6 +134,7 @@ func (g *gained) append(line []byte) error {
 	if err != nil {
 		return err
 	}
+	g.account.grow(int64(len(line)), 0)
 	if _, err = g.log.Write(line); err != nil {
 		err = errors.Join(err, g.log.Truncate(fi.Size()))
 	}

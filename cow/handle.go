@@ -39,9 +39,10 @@ func (h *Handle) Immutable() bool {
 }
 
 // Passthrough reports whether the kernel may read and write the native file
-// itself. It may always: when a node is about to get another native file while
-// such a handle is open, Open answers ESTALE and gives the name to a new node.
-func (h *Handle) Passthrough() bool { return true }
+// itself. When a node is about to get another native file while such a handle is
+// open, Open answers ESTALE and gives the name to a new node. What the kernel writes
+// nobody counts, so where a user's bytes are bounded it may read blobs only.
+func (h *Handle) Passthrough() bool { return !h.n.view.account.counts() || h.Immutable() }
 
 // SetPassthrough notes that the kernel reads and writes the native file itself,
 // or no longer does. It must be called before the node is opened again.
@@ -57,10 +58,31 @@ func (h *Handle) WriteAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	failpoint.Hit(failpoint.FileWrite, h.n.view.upperDir)
+	size, err := h.growth(off, int64(len(p)))
+	if err != nil {
+		return 0, err
+	}
+	if err := h.n.view.account.take(size, 0); err != nil {
+		return 0, err
+	}
+	defer h.n.view.account.made(size, 0)
 	if h.append {
 		return h.f.Write(p)
 	}
 	return h.f.WriteAt(p, off)
+}
+
+// growth returns by how much writing makes the file longer, where somebody counts.
+func (h *Handle) growth(off, length int64) (int64, error) {
+	if !h.n.view.account.counts() {
+		return 0, nil
+	}
+	if h.append {
+		return length, nil
+	}
+	var st unix.Stat_t
+	err := unix.Fstat(int(h.f.Fd()), &st)
+	return max(0, off+length-st.Size), err
 }
 
 func (h *Handle) changeable() error {
@@ -81,6 +103,14 @@ func (h *Handle) Allocate(mode uint32, off, length int64) error {
 	if err := h.changeable(); err != nil {
 		return err
 	}
+	size, err := h.growth(off, length)
+	if err != nil {
+		return err
+	}
+	if err := h.n.view.account.take(size, 0); err != nil {
+		return err
+	}
+	defer h.n.view.account.made(size, 0)
 	for {
 		err := unix.Fallocate(int(h.f.Fd()), mode, off, length)
 		if err != unix.EINTR {
@@ -155,6 +185,7 @@ func (v *View) unregister(h *Handle) {
 		}
 	}
 	v.hmu.Unlock()
+	v.account.closed(1)
 	if h.writable {
 		v.touched(n)
 		if path, ok := n.path(); ok && writers == 0 {

@@ -66,6 +66,7 @@ func (s *Session) writeManifest(p *part, it *item) (string, error) {
 		return "", fault.New("write manifest", p.path, fault.Other, err)
 	}
 	tmp := name + ".tmp"
+	s.view.account.grow(int64(len(body)), 1)
 	err = os.WriteFile(tmp, append([]byte(hashing.Sum(body).String()+"\n"), body...), 0o600)
 	if err == nil {
 		failpoint.Hit(failpoint.ManifestWritten, s.e.store.Dir())

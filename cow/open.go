@@ -24,6 +24,17 @@ func (v *View) Open(n *Node, flags int) (*Handle, error) {
 	default:
 		return nil, unix.ENXIO
 	}
+	if err := v.account.opened(1); err != nil {
+		return nil, err
+	}
+	h, err := v.open(n, flags)
+	if err != nil {
+		v.account.closed(1)
+	}
+	return h, err
+}
+
+func (v *View) open(n *Node, flags int) (*Handle, error) {
 	if flags&unix.O_ACCMODE == unix.O_RDONLY && flags&unix.O_TRUNC == 0 {
 		return v.openToRead(n, flags)
 	}

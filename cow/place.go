@@ -73,10 +73,14 @@ func (v *View) orphaned(n *Node) error {
 	if n.isDir() || a.Nlink <= 1 {
 		n.last.Nlink = 0
 	}
-	if !n.upper || !n.isFile() || n.orphan >= 0 || v.orphan >= maxOrphans {
+	if !n.upper || !n.isFile() || n.orphan >= 0 {
 		return nil
 	}
 	v.hmu.Lock()
+	if len(v.orphans) >= maxOrphans {
+		v.hmu.Unlock()
+		return nil
+	}
 	for _, h := range n.handles {
 		if h.lower == nil && a.Nlink <= 1 {
 			v.hmu.Unlock()
@@ -91,14 +95,25 @@ func (v *View) orphaned(n *Node) error {
 	defer p.release()
 	// Where descriptors run out, the attributes have to do.
 	if fd, err := openat(p.fd, p.name, unix.O_PATH|unix.O_NOFOLLOW, 0); err == nil {
-		n.orphan = fd
-		v.orphan++
+		v.keepOrphan(n, fd)
 	}
 	return nil
 }
 
+// keepOrphan keeps a descriptor of a node without a name. v.mu is held for writing.
+func (v *View) keepOrphan(n *Node, fd int) {
+	n.orphan = fd
+	v.account.keep(1)
+	v.hmu.Lock()
+	defer v.hmu.Unlock()
+	v.orphans[fd] = struct{}{}
+}
+
 func (v *View) closeOrphan(n *Node) {
+	v.hmu.Lock()
+	delete(v.orphans, n.orphan)
+	v.hmu.Unlock()
+	v.account.closed(1)
 	unix.Close(n.orphan)
 	n.orphan = -1
-	v.orphan--
 }

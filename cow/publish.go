@@ -231,9 +231,9 @@ func (o *itemOp) apply(tx *index.Tx) error {
 	return nil
 }
 
-// place puts an item where it belongs: verified packages and archives into the
-// shared space, unless another user has something else there, the rest into the
-// user's own.
+// place puts an item where it belongs: verified packages and archives of a user whose
+// are shared into the shared space, unless another user has something else there, the
+// rest into the user's own.
 func (o *itemOp) place(tx *index.Tx, it *item, r ruling) error {
 	if it.public.tree != nil {
 		if _, err := tx.PutTree(it.public.tree); err != nil {
@@ -241,7 +241,7 @@ func (o *itemOp) place(tx *index.Tx, it *item, r ruling) error {
 		}
 	}
 	own, shared := PrivateSpace(o.s.uid)+"/"+it.path, SharedSpace+"/"+it.path
-	if conda.Trust(it.public.entry.Trust) == conda.TrustVerified && r != apart {
+	if conda.Trust(it.public.entry.Trust) == conda.TrustVerified && r != apart && o.s.e.shares(o.s.uid) {
 		there, ok, err := tx.Get(shared)
 		if err != nil {
 			return err

@@ -75,6 +75,9 @@ func (s *Session) putAside(p, why string, bytes int64, fill func(to string) (und
 	})
 	failpoint.Hit(failpoint.QuarantineDone, s.e.store.Dir())
 	if err == nil {
+		if err := s.view.account.trim(); err != nil {
+			s.e.log.Warn("what a user has in quarantine could not be bounded", "uid", s.uid, "error", err)
+		}
 		return nil
 	}
 	if uerr := undo(); uerr != nil {

@@ -19,6 +19,28 @@ func (v *View) OpenDir(dir *Node, cancel <-chan struct{}) bool {
 	return ok && v.onListing(path, cancel)
 }
 
+// namesPerFile is how many names of a listing, which is kept while its directory is
+// open, count like one open file.
+const namesPerFile = 256
+
+// KeepListing counts an open directory of which that many names are kept, in the place
+// of before; -1 stands for one that is not open. To let go always works.
+func (v *View) KeepListing(before, names int) error {
+	count := func(names int) int64 {
+		if names < 0 {
+			return 0
+		}
+		return 1 + int64(names)/namesPerFile
+	}
+	switch more := count(names) - count(before); {
+	case more > 0:
+		return v.account.opened(more)
+	case more < 0:
+		v.account.closed(-more)
+	}
+	return nil
+}
+
 // Approach is called before a client makes a file, and may wait like OpenDir.
 func (v *View) Approach(dir *Node, name string, cancel <-chan struct{}) {
 	if v.onLocking == nil || name != conda.RattlerCacheLock {

@@ -67,6 +67,7 @@ func (e *Engine) recoverSession(r index.SessionRecord) error {
 		PID: r.PID, UID: r.UID, GID: r.GID, Label: r.Label, Command: r.Command,
 		Ephemeral: r.Ephemeral, OnFailure: OnFailure(r.OnFailure),
 	}
+	e.account(r.UID).resume()
 	s, err := e.openSession(r.ID, o, r.Explicit, snap)
 	if err != nil {
 		return err

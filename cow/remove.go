@@ -33,6 +33,8 @@ func (v *View) remove(dir *Node, name string, check func(n *Node) error) error {
 		return err
 	}
 	defer v.tidy(n)
+	v.removing = true
+	defer func() { v.removing = false }()
 	if err := check(n); err != nil {
 		return err
 	}
@@ -154,6 +156,9 @@ func (v *View) erase(dir *Node, name string, cover bool) error {
 	}
 	if cover {
 		dir.names[name] = upperName{typ: unix.S_IFCHR, whiteout: true}
+		if !there {
+			v.account.grow(0, 1)
+		}
 	} else {
 		delete(dir.names, name)
 	}

@@ -56,6 +56,9 @@ func (v *View) rename(from, to link, flags uint32) (up *Node, err error) {
 	if err := v.writable(); err != nil {
 		return nil, err
 	}
+	if err := v.account.take(0, 0); err != nil {
+		return nil, err // what is remembered of renames grows, too
+	}
 	if flags&unix.RENAME_NOREPLACE != 0 && op.dst != nil {
 		return nil, unix.EEXIST
 	}
@@ -220,6 +223,7 @@ func (v *View) renamed(op *renameOp, cover bool) {
 		from.dir.names[from.name] = to.dir.names[to.name]
 	case cover:
 		from.dir.names[from.name] = upperName{typ: unix.S_IFCHR, whiteout: true}
+		v.account.grow(0, 1)
 	default:
 		delete(from.dir.names, from.name)
 	}

@@ -175,7 +175,15 @@ func newID() string {
 // newSession makes a session without members on the present head.
 func (e *Engine) newSession(o StartOptions, explicit bool) (*Session, error) {
 	o.fresh = true
-	return e.openSession(newID(), o, explicit, e.store.PinHead())
+	if err := e.account(o.UID).enter(); err != nil {
+		return nil, fault.New("start session", "", fault.TooMany, err).
+			WithHint("end some of yours, or have `condafs mount --limit sessions=NUMBER` allow more")
+	}
+	s, err := e.openSession(newID(), o, explicit, e.store.PinHead())
+	if err != nil {
+		e.account(o.UID).exit()
+	}
+	return s, err
 }
 
 // openSession makes a session over what is on disk under this id, if anything.
@@ -204,6 +212,9 @@ func (e *Engine) openSession(id string, o StartOptions, explicit bool, snap *ind
 		return fail(err)
 	}
 	s.view = view
+	view.account = e.account(o.UID)
+	view.gained.account = view.account
+	view.account.follow(s)
 	view.onListing, view.onLocking = s.listing, s.locking
 	s.holdGained()
 	s.redo(sealed)
@@ -221,6 +232,7 @@ func (s *Session) upper() string { return filepath.Join(s.dir(), "upper") }
 func (s *Session) release() (err error) {
 	s.once.Do(func() {
 		err = s.view.Close()
+		s.view.account.leave(s)
 		s.e.flights.end(s)
 		s.leaveShelves()
 		s.snap.Release()

@@ -60,6 +60,14 @@ func (v *View) setattr(n *Node, h *Handle, s SetAttr) (Attr, error) {
 	if err := v.bringUp(n); err != nil {
 		return a, err
 	}
+	longer := int64(0)
+	if s.Valid&SetSize != 0 {
+		longer = max(0, s.Size-a.Size)
+	}
+	if err := v.account.take(longer, 0); err != nil {
+		return a, err
+	}
+	defer v.account.made(longer, 0)
 	if err := v.apply(n, h, &s, &a); err != nil {
 		return a, err
 	}

@@ -93,15 +93,18 @@ type View struct {
 	gained gained
 	linked map[uint64]*Node // live nodes that have several names, by native inode number
 	gens   generations
-	orphan int // descriptors kept for nodes without a name
 	// markedUnseen says that a file got a mark by one of several names, and that
 	// not all directories with one of the others know.
 	markedUnseen bool
 	closed       bool
+	removing     bool // what is made now is made to remove something, which always works
 
-	// hmu guards the open handles. It is taken last.
+	// hmu guards the open handles and orphans. It is taken last.
 	hmu     sync.Mutex
 	handles map[*Handle]struct{}
+	orphans map[int]struct{} // descriptors kept for nodes without a name
+
+	account *account // what its user has; set before the view is used
 }
 
 // newView makes the view of a snapshot. Of the spaces of the index, an earlier
@@ -127,6 +130,7 @@ func openView(src source, upperDir string, spaces []string, uid, gid uint32, eve
 		lower:    lower{src: src, spaces: spaces},
 		linked:   make(map[uint64]*Node),
 		handles:  make(map[*Handle]struct{}),
+		orphans:  make(map[int]struct{}),
 	}
 	v.queue.deliver = events
 	obj := v.lower.root()
@@ -209,14 +213,7 @@ func (v *View) Statfs() (unix.Statfs_t, error) {
 
 // measure tells what the overlay has at a path.
 func (v *View) measure(path string) (beneath.Usage, error) {
-	v.mu.RLock()
-	if v.closed || v.rootfd < 0 {
-		v.mu.RUnlock()
-		return beneath.Usage{}, unix.ESTALE
-	}
-	// A descriptor of its own: the view may be closed meanwhile.
-	fd, err := beneath.Open(v.rootfd, ".", unix.O_PATH|unix.O_DIRECTORY)
-	v.mu.RUnlock()
+	fd, err := v.overlay()
 	if err != nil {
 		return beneath.Usage{}, err
 	}
@@ -230,6 +227,33 @@ func (v *View) measure(path string) (beneath.Usage, error) {
 	}
 	defer unix.Close(dir) //nolint:errcheck
 	return beneath.Measure(dir, name)
+}
+
+// nativeDir lists what the overlay has in a directory.
+func (v *View) nativeDir(path string) ([]os.DirEntry, error) {
+	fd, err := v.overlay()
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd) //nolint:errcheck // of O_PATH, it has nothing to tell
+	dir, err := beneath.Open(fd, path, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(dir), path)
+	list, err := f.ReadDir(-1)
+	return list, errors.Join(err, f.Close())
+}
+
+// overlay returns a descriptor of the overlay, for the caller to close: the view may be
+// closed meanwhile.
+func (v *View) overlay() (int, error) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if v.closed || v.rootfd < 0 {
+		return -1, unix.ESTALE
+	}
+	return beneath.Open(v.rootfd, ".", unix.O_PATH|unix.O_DIRECTORY)
 }
 
 // Retire makes the view refuse every further change with EROFS, and writes to

@@ -330,8 +330,8 @@ func TestRemovedWhileOpen(t *testing.T) {
 		}
 		r.v.Forget(n, 1)
 	}
-	if r.v.orphan != 0 {
-		t.Errorf("%d descriptors are left", r.v.orphan)
+	if len(r.v.orphans) != 0 {
+		t.Errorf("%d descriptors are left", len(r.v.orphans))
 	}
 }
 

@@ -138,6 +138,11 @@ type world struct {
 	log   *lockedBuffer
 	now   time.Time
 	mount string
+
+	// Whose packages are shared: in most tests everybody's.
+	sharing Sharing
+	trusted []uint32
+	quota   Quota
 }
 
 // me is the user of most tests. It is not the store's owner, unless root is not
@@ -173,7 +178,7 @@ func newWorld(t testing.TB) *world {
 
 // newWorldAt makes one in a directory. Close it.
 func newWorldAt(t tb, dir string) *world {
-	w := &world{t: t, dir: dir, procs: newFakeProcs(), log: new(lockedBuffer), now: time.Unix(1_800_000_000, 0), mount: "/mnt/condafs"}
+	w := &world{t: t, dir: dir, procs: newFakeProcs(), log: new(lockedBuffer), now: time.Unix(1_800_000_000, 0), mount: "/mnt/condafs", sharing: ShareAll}
 	w.open()
 	return w
 }
@@ -185,7 +190,7 @@ func (w *world) open() {
 	if w.store, err = index.Open(w.dir, index.Options{Logger: slog.New(slog.DiscardHandler)}); err != nil {
 		w.t.Fatal(err)
 	}
-	w.e, err = New(w.store, Options{Procs: w.procs, Logger: log, MountPoint: w.mount, Now: func() time.Time { return w.now }})
+	w.e, err = New(w.store, Options{Procs: w.procs, Logger: log, MountPoint: w.mount, Sharing: w.sharing, Trusted: w.trusted, Quota: w.quota, Now: func() time.Time { return w.now }})
 	if err != nil {
 		w.t.Fatal(errors.Join(err, w.store.Close()))
 	}
@@ -287,6 +292,7 @@ type tb interface {
 // client is a program that works on a view by paths, as the kernel would.
 type client struct {
 	t tb
+	w *world // where a test needs it
 	s *Session
 	v *View
 }

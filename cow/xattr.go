@@ -91,6 +91,11 @@ func (v *View) Setxattr(n *Node, name string, value []byte, flags int) error {
 	if hiddenXattr(name) || !markable(n.typ) {
 		return unix.EPERM
 	}
+	bytes := int64(len(name) + len(value))
+	if err := v.account.take(bytes, 0); err != nil {
+		return err
+	}
+	defer v.account.made(bytes, 0)
 	return v.changeXattr(n, func() error {
 		if !n.upper && flags&unix.XATTR_REPLACE != 0 {
 			return unix.ENODATA

@@ -47,6 +47,9 @@ func (a *api) Status(context.Context) (*control.Status, error) {
 	if d := a.daemon; d != nil {
 		s.PID, s.Started, s.MountPoint = pid(), d.started, d.config.MountPoint
 		s.Sessions = len(d.engine.SessionIDs())
+		if d.config.AllowOther {
+			s.Users = a.users()
+		}
 		if d.shelf != nil {
 			s.Shelf = &control.Shelf{Path: d.shelf.Path(), Sharing: d.shelf.Sharing().String(), Packages: d.shelf.Count()}
 		}
@@ -131,7 +134,11 @@ func (a *api) Import(ctx context.Context, r control.ImportRequest, progress cont
 	if err := a.checkOutside("import", r.Dir); err != nil {
 		return nil, err
 	}
-	rep, err := transfer.Import(ctx, a.store, transfer.ImportOptions{Dir: r.Dir, UID: a.peer.UID, Spaces: a.transferSpaces(), Progress: func(p transfer.Progress) { progress.Report(control.Progress(p)) }})
+	spaces, err := a.transferSpaces()
+	if err != nil {
+		return nil, err
+	}
+	rep, err := transfer.Import(ctx, a.store, transfer.ImportOptions{Dir: r.Dir, UID: a.peer.UID, Spaces: spaces, Progress: func(p transfer.Progress) { progress.Report(control.Progress(p)) }})
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +154,11 @@ func (a *api) Export(ctx context.Context, r control.ExportRequest, progress cont
 	if err := a.checkOutside("export to", r.Dir); err != nil {
 		return nil, err
 	}
-	rep, err := transfer.Export(ctx, a.store, transfer.ExportOptions{Dir: r.Dir, Names: r.Names, Spaces: a.transferSpaces(), Progress: func(p transfer.Progress) { progress.Report(control.Progress(p)) }})
+	spaces, err := a.transferSpaces()
+	if err != nil {
+		return nil, err
+	}
+	rep, err := transfer.Export(ctx, a.store, transfer.ExportOptions{Dir: r.Dir, Names: r.Names, Spaces: spaces, Progress: func(p transfer.Progress) { progress.Report(control.Progress(p)) }})
 	if err != nil {
 		return nil, err
 	}
@@ -158,8 +169,17 @@ func (a *api) Export(ctx context.Context, r control.ExportRequest, progress cont
 	return out, nil
 }
 
-func (a *api) transferSpaces() transfer.Spaces {
-	return transfer.Spaces{Shared: cow.SharedSpace, Private: cow.PrivateSpace(a.peer.UID)}
+// transferSpaces are where the peer's packages go to, and come from.
+func (a *api) transferSpaces() (transfer.Spaces, error) {
+	own := cow.PrivateSpace(a.peer.UID)
+	if a.daemon != nil {
+		return transfer.Spaces{Shared: a.daemon.engine.SharedSpaceOf(a.peer.UID), Private: own}, nil
+	}
+	nothing, err := cow.SharesNothing(a.store)
+	if err != nil || nothing {
+		return transfer.Spaces{Shared: own, Private: own}, err
+	}
+	return transfer.Spaces{Shared: cow.SharedSpace, Private: own}, nil
 }
 
 // checkOutside refuses directories in the store or on the mount: the daemon would
@@ -197,4 +217,22 @@ func counter(f control.ProgressFunc, phase, unit string) func(done, total int64)
 	return func(done, total int64) {
 		f.Report(control.Progress{Phase: phase, Done: done, Total: total, Unit: unit})
 	}
+}
+
+// users tells what holds between users.
+func (a *api) users() *control.Users {
+	c := &a.daemon.config
+	u := &control.Users{Sharing: string(c.Sharing), Trusted: c.Trusted, Limits: amounts(c.Quota), Usage: []control.Usage{}}
+	var of []uint32
+	if !a.all {
+		of = append(of, a.peer.UID)
+	}
+	for _, x := range a.daemon.engine.Usage(of...) {
+		u.Usage = append(u.Usage, control.Usage{UID: x.UID, Amounts: amounts(x.Quota)})
+	}
+	return u
+}
+
+func amounts(q cow.Quota) control.Amounts {
+	return control.Amounts{Sessions: q.Sessions, Open: q.Open, Bytes: q.Bytes, Files: q.Files}
 }

@@ -27,6 +27,9 @@ type Config struct {
 	Socket     string // where to take commands
 	AllowOther bool   // other users of the host may use the mount and the socket
 	Shelf      shelf.Mode
+	Sharing    cow.Sharing // whose verified packages all users get
+	Trusted    []uint32
+	Quota      cow.Quota // of each user but root and the daemon's
 	Options    []string
 	Version    string
 	Logger     *slog.Logger
@@ -55,7 +58,7 @@ func Run(ctx context.Context, c Config, ready Ready) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, procs.Close()) }()
-	o := cow.Options{Procs: procs, Logger: c.Logger, MountPoint: c.MountPoint}
+	o := cow.Options{Procs: procs, Logger: c.Logger, MountPoint: c.MountPoint, Sharing: c.Sharing, Trusted: c.Trusted, Quota: c.Quota}
 	sh, err := openShelf(store, c)
 	if err != nil {
 		return err

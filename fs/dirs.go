@@ -19,12 +19,18 @@ type dir struct {
 	mu     sync.Mutex
 	listed bool
 	list   []cow.Dirent
+	kept   int // what cow was told of the length of list
 }
 
 func (f *fileSystem) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	d := &dir{id: in.NodeId, nd: f.find(in.NodeId)}
 	if d.nd == nil && in.NodeId >= idOffset {
 		return absent(in.NodeId)
+	}
+	if d.nd != nil {
+		if err := d.nd.view.KeepListing(-1, 0); err != nil {
+			return f.status("opendir", err)
+		}
 	}
 	gained := d.nd != nil && d.nd.view.OpenDir(d.nd.tree, cancel)
 	if d.nd != nil && d.nd.ttl() == forever && !gained {
@@ -34,7 +40,17 @@ func (f *fileSystem) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.
 	return fuse.OK
 }
 
-func (f *fileSystem) ReleaseDir(in *fuse.ReleaseIn) { f.dirs.remove(in.Fh) }
+func (f *fileSystem) ReleaseDir(in *fuse.ReleaseIn) {
+	d, ok := f.dirs.remove(in.Fh)
+	if !ok || d.nd == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.nd.view.KeepListing(d.kept, -1); err != nil {
+		f.log.Error("closing a directory failed", "error", err)
+	}
+}
 
 func (f *fileSystem) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	return f.readDir(in, func(d *dir, e fuse.DirEntry) bool { return out.AddDirEntry(e) })
@@ -73,6 +89,12 @@ func (f *fileSystem) readDir(in *fuse.ReadIn, add func(*dir, fuse.DirEntry) bool
 		list, err := f.list(d, &in.InHeader)
 		if err != nil {
 			return f.status("readdir", err)
+		}
+		if d.nd != nil {
+			if err := d.nd.view.KeepListing(d.kept, len(list)); err != nil {
+				return f.status("readdir", err)
+			}
+			d.kept = len(list)
 		}
 		d.list, d.listed = list, true
 	}

@@ -23,6 +23,7 @@ const latest = math.MaxUint64
 //	h                 → head
 //	n                 → counters
 //	l                 → lifetime
+//	m NAME            → note
 const (
 	prefixEntry      = 'e'
 	prefixTree       = 't'
@@ -30,6 +31,7 @@ const (
 	prefixSession    = 's'
 	prefixQuarantine = 'q'
 	prefixRedo       = 'r'
+	prefixNote       = 'm'
 )
 
 var (

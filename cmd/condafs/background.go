@@ -97,6 +97,7 @@ func (o mountOptions) daemonArgs() []string {
 		args = append(args, "--allow-other")
 	}
 	args = append(args, "--shelf", o.shelf)
+	args = append(args, o.policy.args()...)
 	for _, opt := range o.options {
 		args = append(args, "-o", opt)
 	}

@@ -38,6 +38,7 @@ type mountOptions struct {
 	allowOther bool
 	options    []string // of -o
 	shelf      string
+	policy     policy
 	logFile    string
 	logFormat  string
 	readyFD    int // where to tell the parent; 0: nowhere
@@ -60,11 +61,16 @@ Verified packages also lie on a shelf, a plain read-only directory in the store 
 which conda and mamba link natively. Its files share their bytes with the store: by
 reflinks where the file system can, else as hard links (--shelf=copy never shares).
 
+With --allow-other, users get each other's packages only if they are verified and of
+somebody who is trusted: root, who runs the daemon, and --trust. What a user other than
+root and who runs the daemon may use up is bounded by --limit.
+
 The store is $XDG_DATA_HOME/condafs (~/.local/share/condafs), for root
 /var/lib/condafs, and is made if it is not there. It should be on the file system
 of the environments.`,
 		Example: `  condafs mount ~/conda-cache
   condafs mount --store /srv/condafs --allow-other /condafs
+  condafs mount --allow-other --trust ci,1007 --limit bytes=20GiB /condafs
   condafs mount --foreground -o noatime,max_read=131072 /condafs`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -83,6 +89,7 @@ of the environments.`,
 	f.BoolVarP(&o.foreground, "foreground", "f", false, "stay in the foreground and log to standard error")
 	f.BoolVar(&o.allowOther, "allow-other", false, "let other users of the host in")
 	f.StringVar(&o.shelf, "shelf", string(shelf.Auto), "keep verified packages in a plain directory beside the mount, and `how`: auto, off, link, reflink or copy")
+	o.policy.flags(cmd)
 	f.StringArrayVarP(&o.options, "options", "o", nil, "mount `options`, with commas between: allow_other, store=DIR, log=FILE, noatime, max_read=BYTES, …")
 	f.StringVar(&o.logFile, "log-file", "", "log to this `file`")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
@@ -106,6 +113,9 @@ func (a *app) resolveMount(o *mountOptions) (err error) {
 	}
 	if !slices.Contains(shelfModes(), o.shelf) {
 		return fault.New("mount", "", fault.Usage, fmt.Errorf("--shelf %q is none of %s", o.shelf, strings.Join(shelfModes(), ", ")))
+	}
+	if _, _, _, err := o.policy.resolve(); err != nil {
+		return err
 	}
 	if o.mountPoint, err = absolute(o.mountPoint); err != nil {
 		return err
@@ -144,7 +154,7 @@ func (o *mountOptions) takeOptions() error {
 			case "":
 			case "allow_other":
 				o.allowOther = true
-			case "store", "log", "shelf":
+			case "store", "log", "shelf", "share", "trust", "limit":
 				if value == "" {
 					return fault.New("mount", "", fault.Usage, fmt.Errorf("-o %s needs a value", name))
 				}
@@ -155,6 +165,8 @@ func (o *mountOptions) takeOptions() error {
 					o.logFile = value
 				case "shelf":
 					o.shelf = value
+				default:
+					o.policy.take(name, value)
 				}
 			default:
 				rest = append(rest, opt)
@@ -175,10 +187,15 @@ func (a *app) serve(ctx context.Context, o mountOptions) error {
 	if err := heal(o.mountPoint); err != nil {
 		return ready.failed(errors.Join(err, closeLog()))
 	}
+	sharing, trusted, quota, err := o.policy.resolve()
+	if err != nil {
+		return ready.failed(errors.Join(err, closeLog()))
+	}
 	// Modes come from clients, with their umask applied.
 	unix.Umask(0)
 	err = daemon.Run(ctx, daemon.Config{
 		MountPoint: o.mountPoint, Store: o.store, AllowOther: o.allowOther, Options: o.options, Shelf: shelf.Mode(o.shelf), Version: version(), Logger: log,
+		Sharing: sharing, Trusted: trusted, Quota: quota,
 		Socket: control.SocketPath(o.mountPoint, os.Geteuid(), o.allowOther, a.getenv),
 	}, ready.answers)
 	// In the foreground without a file the log is standard error, where it is told anyway.

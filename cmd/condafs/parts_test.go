@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -8,6 +9,8 @@ import (
 	"testing"
 
 	"condafs/control"
+	"condafs/cow"
+	"condafs/fault"
 )
 
 func TestLinkedSession(t *testing.T) {
@@ -38,15 +41,18 @@ func TestCommandLine(t *testing.T) {
 }
 
 func TestTakeOptions(t *testing.T) {
-	o := mountOptions{options: []string{"allow_other,noatime", "store=/s,log=/l", "max_read=4096,"}}
+	o := mountOptions{options: []string{"allow_other,noatime", "store=/s,log=/l", "max_read=4096,share=all,trust=7,limit=open=9"}}
 	if err := o.takeOptions(); err != nil {
 		t.Fatal(err)
 	}
 	if !o.allowOther || o.store != "/s" || o.logFile != "/l" || !slices.Equal(o.options, []string{"noatime", "max_read=4096"}) {
 		t.Errorf("%+v", o)
 	}
+	if o.policy.share != "all" {
+		t.Errorf("%+v", o.policy)
+	}
 	o.mountPoint, o.logFormat, o.shelf = "/m", "text", "auto"
-	want := []string{"mount", "--foreground", "--ready-fd", "3", "--store", "/s", "--log-file", "/l", "--log-format", "text", "--allow-other", "--shelf", "auto", "-o", "noatime", "-o", "max_read=4096", "--", "/m"}
+	want := []string{"mount", "--foreground", "--ready-fd", "3", "--store", "/s", "--log-file", "/l", "--log-format", "text", "--allow-other", "--shelf", "auto", "--share", "all", "--trust", "7", "--limit", "open=9", "-o", "noatime", "-o", "max_read=4096", "--", "/m"}
 	if got := o.daemonArgs(); !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}
@@ -127,5 +133,38 @@ func TestSize(t *testing.T) {
 		if got := size(n); got != want {
 			t.Errorf("%d is %q, want %q", n, got, want)
 		}
+	}
+}
+
+func TestPolicy(t *testing.T) {
+	p := policy{share: "all", trust: []string{"root", "12345"}, limits: []string{"sessions=3", "bytes=2GiB", "files=0", "open=5k"}}
+	sharing, trusted, quota, err := p.resolve()
+	if err != nil || sharing != cow.ShareAll || !slices.Equal(trusted, []uint32{0, 12345}) || quota != (cow.Quota{Sessions: 3, Bytes: 2 << 30, Open: 5000}) {
+		t.Errorf("%v %v %+v %v", sharing, trusted, quota, err)
+	}
+	if _, _, quota, err := (&policy{share: "trusted"}).resolve(); err != nil || quota != defaultQuota {
+		t.Errorf("%+v %v", quota, err)
+	}
+	for _, p := range []policy{
+		{share: ""}, {share: "verified"}, {share: "all", trust: []string{"no such user"}}, {share: "all", trust: []string{"-1"}}, {share: "all", trust: []string{"4294967296"}},
+		{share: "all", limits: []string{"memory=1"}}, {share: "all", limits: []string{"bytes"}}, {share: "all", limits: []string{"bytes=-1"}},
+		{share: "all", limits: []string{"bytes=1.5G"}}, {share: "all", limits: []string{"bytes=9999999999TiB"}}, {share: "all", limits: []string{"bytes=GiB"}},
+	} {
+		if _, _, _, err := p.resolve(); !fault.Is(err, fault.Usage) {
+			t.Errorf("%+v: %v", p, err)
+		}
+	}
+}
+
+func TestUserRows(t *testing.T) {
+	u := &control.Users{Sharing: "trusted", Trusted: []uint32{4294967294}, Limits: control.Amounts{Sessions: 512, Bytes: 100 << 30}, Usage: []control.Usage{{UID: 4294967293, Amounts: control.Amounts{Sessions: 1, Bytes: 2000}}}}
+	got := fmt.Sprint(userRows(u))
+	for _, want := range []string{"root, the owner, 4294967294", "512 sessions, any number open files, 107 GB in any number files", "4294967293: 1 sessions, 0 open files, 2.0 kB in 0 files"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%s does not say %q", got, want)
+		}
+	}
+	if userRows(nil) != nil {
+		t.Error("there are none without other users")
 	}
 }

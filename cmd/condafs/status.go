@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"condafs/control"
+	"condafs/cow"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -44,6 +45,7 @@ func printStatus(w io.Writer, s *control.Status) error {
 	if sh := s.Shelf; sh != nil {
 		rows = append(rows, []string{"shelf", fmt.Sprintf("%s in %s (%s)", plural(sh.Packages, "package"), sh.Path, sh.Sharing)})
 	}
+	rows = append(rows, userRows(s.Users)...)
 	rows = append(rows,
 		[]string{"store", s.Store + ", of " + who(s.Owner)},
 		[]string{"snapshot", strconv.FormatUint(s.Head, 10)},
@@ -59,6 +61,41 @@ func printStatus(w io.Writer, s *control.Status) error {
 		}
 	}
 	return nil
+}
+
+// userRows tells what holds between users.
+func userRows(u *control.Users) [][]string {
+	if u == nil {
+		return nil
+	}
+	shared := "verified packages of everybody"
+	switch cow.Sharing(u.Sharing) {
+	case cow.ShareNone:
+		shared = "nothing"
+	case cow.ShareTrusted:
+		shared = "verified packages of root, the owner"
+		for _, uid := range u.Trusted {
+			shared += ", " + who(uid)
+		}
+	}
+	rows := [][]string{{"shared", shared}, {"limits", "each other user: " + amountsLine(u.Limits, true)}}
+	for _, x := range u.Usage {
+		rows = append(rows, []string{"", who(x.UID) + ": " + amountsLine(x.Amounts, false)})
+	}
+	return rows
+}
+
+// amountsLine names amounts. A limit of 0 is none.
+func amountsLine(a control.Amounts, limit bool) string {
+	number := func(n int64, text string) string {
+		if n == 0 && limit {
+			return "any number"
+		}
+		return text
+	}
+	return fmt.Sprintf("%s, %s, %s in %s",
+		number(a.Sessions, strconv.FormatInt(a.Sessions, 10))+" sessions", number(a.Open, strconv.FormatInt(a.Open, 10))+" open files",
+		number(a.Bytes, size(a.Bytes)), number(a.Files, strconv.FormatInt(a.Files, 10))+" files")
 }
 
 func quarantineLine(s *control.Status) string {
