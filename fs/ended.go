@@ -116,7 +116,7 @@ func (e *endedSessions) drop(nodes []*node) {
 			continue // no directory, or the engine has closed the view
 		}
 		for _, x := range entries {
-			e.f.notify.check(notice{nd.id, x.Name}, e.f.server.EntryNotify(nd.id, x.Name))
+			e.f.notify.check(notice{nd.id, x.Name}, e.f.device.forgetEntry(nd.id, x.Name))
 		}
 	}
 }

@@ -20,7 +20,7 @@ type fileSystem struct {
 
 	engine *cow.Engine
 	log    *slog.Logger
-	server *fuse.Server
+	device *device
 	born   unix.Timespec
 	uid    uint32
 	gid    uint32
@@ -59,16 +59,12 @@ func newFileSystem(engine *cow.Engine, log *slog.Logger, info []byte, store stri
 // String names the file system to go-fuse.
 func (f *fileSystem) String() string { return fsName }
 
-// Init is called once the kernel has said what it can do, before the first request.
-func (f *fileSystem) Init(s *fuse.Server) {
-	f.server = s
-	if s.KernelSettings().Flags64()&fuse.CAP_PASSTHROUGH == 0 && f.passthrough.CompareAndSwap(true, false) {
+// greeted takes note of what the kernel can do, before the first request.
+func (f *fileSystem) greeted(flags uint64) {
+	if flags&fuse.CAP_PASSTHROUGH == 0 && f.passthrough.CompareAndSwap(true, false) {
 		f.log.Info("no passthrough in this kernel, file contents go through the daemon")
 	}
 }
-
-// OnUnmount is called after the last request.
-func (f *fileSystem) OnUnmount() { f.notify.stop() }
 
 // find returns the node of a view with this id, or nil: for the mount's own
 // fixed nodes, too.

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -78,43 +77,74 @@ func Mount(engine *cow.Engine, o MountOptions) (*Server, error) {
 	}
 	f := newFileSystem(engine, o.Logger, append(info, '\n'), o.Store)
 	f.passthrough.Store(!o.NoPassthrough)
-	srv, err := fuse.NewServer(f, mp, fuseOptions(opts, o))
+	fd, err := attach(mp, opts)
 	if err != nil {
 		return nil, explain(mp, err)
 	}
-	s := &Server{mountPoint: mp, direct: direct(), fs: f, done: make(chan struct{})}
-	engine.SetInvalidator(f.notify)
-	go f.notify.run()
-	go func() {
-		defer s.finish()
-		srv.Serve()
-		<-f.notify.done
-	}()
-	if err := srv.WaitMount(); err != nil {
-		return nil, fault.New("mount", mp, fault.Other, errors.Join(err, s.Unmount(true)))
+	if f.device, err = newDevice(fd, f.protocol(), o.Logger); err != nil {
+		return nil, fault.New("mount", mp, fault.Other, errors.Join(err, unmount(mp, direct(), true)))
 	}
-	if s.abort, err = connection(mp); err != nil {
+	flags, err := f.device.greet()
+	if err != nil {
+		return nil, fault.New("mount", mp, fault.Other, errors.Join(err, f.device.close(), unmount(mp, direct(), true)))
+	}
+	f.greeted(flags)
+	s := &Server{mountPoint: mp, direct: direct(), fs: f, done: make(chan struct{})}
+	s.serve()
+	err = neverPoll(mp)
+	if err == nil {
+		s.abort, err = connection(mp)
+	}
+	if err != nil {
 		return nil, fault.New("mount", mp, fault.Other, errors.Join(err, s.Unmount(true)))
 	}
 	return s, nil
 }
 
+// serve answers requests in the background until there is no mount any more.
+func (s *Server) serve() {
+	s.fs.engine.SetInvalidator(s.fs.notify)
+	go s.fs.notify.run()
+	s.fs.device.start()
+	go func() {
+		defer s.finish()
+		<-s.fs.device.gone
+		s.fs.notify.stop()
+		<-s.fs.notify.done
+		if err := s.fs.device.close(); err != nil {
+			s.fs.log.Warn("cannot close the connection", "error", err)
+		}
+	}()
+}
+
+// neverPoll makes the kernel ask for a poll, once, and learn that we know none. Go's
+// runtime polls files that it opens, in a way that stops a whole processor of its
+// scheduler: a process that opens files of its own mount, as tests do, would stop
+// those that have to answer.
+func neverPoll(mountPoint string) error {
+	fd, err := unix.Open(filepath.Join(mountPoint, infoName), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	if err == unix.EINTR {
+		err = nil
+	}
+	return errors.Join(err, unix.Close(fd))
+}
+
 // direct reports whether we mount by mount(2) ourselves: fusermount3 is for those who may not.
 func direct() bool { return unix.Geteuid() == 0 }
 
-func fuseOptions(opts options, o MountOptions) *fuse.MountOptions {
-	m := &fuse.MountOptions{
-		AllowOther:        opts.allowOther,
-		Options:           append([]string{"default_permissions"}, opts.kernel...),
-		FsName:            fsName,
-		Name:              fsName,
-		MaxWrite:          maxWrite,
-		MaxBackground:     64,
-		DirectMountStrict: direct(),
-		DirectMountFlags:  unix.MS_NOSUID | unix.MS_NODEV | opts.flags,
-		Logger:            slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
-		PanicHandler:      panicHandler(o.Logger),
-		MaxStackDepth:     stackDepth(o.Store),
+// protocol makes the part of go-fuse that knows what requests and replies look like.
+func (f *fileSystem) protocol() *fuse.ProtocolServer {
+	return fuse.NewProtocolServer(f, &fuse.MountOptions{
+		Name:          fsName,
+		MaxWrite:      maxWrite,
+		MaxBackground: 64,
+		Logger:        slog.NewLogLogger(f.log.Handler(), slog.LevelWarn),
+		PanicHandler:  panicHandler(f.log),
+		MaxStackDepth: stackDepth(f.store),
 		// The kernel asks for these before writes and at each ls -l; no view has any.
 		IgnoreSecurityLabels: true,
 		// Contents change by the mount's own requests only.
@@ -122,11 +152,7 @@ func fuseOptions(opts options, o MountOptions) *fuse.MountOptions {
 		// O_TRUNC comes with OPEN; set-id bits don't exist here, so nobody need ask
 		// whether a write has to clear them; a plain listing needs no attributes.
 		ExtraCapabilities: fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_READDIRPLUS_AUTO,
-	}
-	if opts.maxRead != 0 {
-		m.Options = append(m.Options, "max_read="+strconv.Itoa(opts.maxRead))
-	}
-	return m
+	})
 }
 
 // stackDepth is how deep file systems may be stacked for passthrough: backing

@@ -120,9 +120,9 @@ func (n *notifier) send(x notice) {
 	// under way, so none of them can bring the old state back afterwards. A name
 	// that the kernel doesn't know leaves its listing as it is: drop that, too.
 	if x.name != "" {
-		n.check(x, n.f.server.EntryNotify(x.node, x.name))
+		n.check(x, n.f.device.forgetEntry(x.node, x.name))
 	}
-	n.check(x, n.f.server.InodeNotify(x.node, 0, 0)) // attributes and all cached pages
+	n.check(x, n.f.device.forgetNode(x.node)) // attributes and all cached pages
 }
 
 // check logs what is wrong. ENOENT only means that the kernel doesn't have the

@@ -89,8 +89,8 @@ func (f *fileSystem) detach(nd *node) {
 	if st.handles > 0 || st.backing == nil {
 		return
 	}
-	if errno := f.server.UnregisterBackingFd(st.backing.id); errno != 0 {
-		f.log.Warn("cannot unregister a backing file", "error", errno)
+	if err := f.device.closeBacking(st.backing.id); err != nil {
+		f.log.Warn("cannot unregister a backing file", "error", err)
 	}
 	st.backing = nil
 }
@@ -104,15 +104,15 @@ func (f *fileSystem) register(h *cow.Handle) *backing {
 	if err != nil || failpoint.Err(failpoint.PassthroughAsk, "") != nil {
 		return nil
 	}
-	id, errno := f.server.RegisterBackingFd(&fuse.BackingMap{Fd: int32(h.File().Fd())})
-	switch errno {
-	case 0:
+	id, err := f.device.openBacking(int(h.File().Fd()))
+	switch err {
+	case nil:
 		return &backing{id: id, file: file}
 	case unix.ENOMEM, unix.EMFILE, unix.ENFILE, unix.EINTR:
 		return nil // this one only
 	}
 	if f.passthrough.CompareAndSwap(true, false) {
-		f.log.Info("no passthrough, file contents go through the daemon", "error", errno, "needs", "CAP_SYS_ADMIN and Linux 6.9")
+		f.log.Info("no passthrough, file contents go through the daemon", "error", err, "needs", "CAP_SYS_ADMIN and Linux 6.9")
 	}
 	return nil
 }

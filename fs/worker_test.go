@@ -15,6 +15,8 @@ var workers = map[string]func(args []string) error{
 	"bench":    benchWorker,
 	"stranger": strangerWorker,
 	"ordinary": ordinaryWorker,
+	"pause":    pauseWorker,
+	"statfs":   statfsWorker,
 	"user":     userWorker,
 }
 
