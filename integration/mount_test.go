@@ -32,6 +32,7 @@ type mount struct {
 	store string
 
 	args   []string
+	env    []string // of the daemon, added to the test's own
 	cmd    *exec.Cmd
 	log    *lockedBuffer
 	exited chan error
@@ -104,8 +105,17 @@ func mountBinary(t *testing.T, bin, store, point string, args ...string) *mount 
 // start runs the daemon in the foreground, as a child, and returns once the mount answers.
 func (m *mount) start() {
 	m.t.Helper()
+	if err := m.tryStart(); err != nil {
+		m.t.Fatalf("condafs mount ended: %v\n%s", err, m.log)
+	}
+}
+
+// tryStart is start for a daemon that may end before it answers: then it returns how, never nil.
+func (m *mount) tryStart() (ended error) {
+	m.t.Helper()
 	args := append([]string{"mount", "-f", "--store", m.store}, m.args...)
 	m.cmd = exec.Command(m.bin, append(args, m.point)...)
+	m.cmd.Env = append(os.Environ(), m.env...)
 	m.log = &lockedBuffer{}
 	m.cmd.Stdout, m.cmd.Stderr = m.log, m.log
 	if err := m.cmd.Start(); err != nil {
@@ -116,14 +126,18 @@ func (m *mount) start() {
 	go func(cmd *exec.Cmd, exited chan error) { exited <- cmd.Wait() }(m.cmd, m.exited)
 	m.await("the mount to answer", func() bool {
 		select {
-		case err := <-m.exited:
+		case ended = <-m.exited:
 			m.gone()
-			m.t.Fatalf("condafs mount ended: %v\n%s", err, m.log)
+			if ended == nil {
+				ended = errors.New("exit status 0")
+			}
+			return true
 		default:
 		}
 		_, err := os.Stat(filepath.Join(m.point, ".condafs"))
 		return err == nil
 	})
+	return ended
 }
 
 // await polls until a condition holds, and fails the test with the daemon's log if it never does.
