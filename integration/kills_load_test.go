@@ -96,19 +96,19 @@ const (
 		for i in 1 2 3 4 5 6; do
 			n=$(($3 + i))
 			echo "try a $n"
-			"$1" run --mount "$2" -- sh -c 'echo '$n' > "$CONDA_PKGS_DIRS/note-a.txt"' || exit 0
+			"$1" run --mount "$2" -- sh -c 'echo '$n' > "$0/pkgs/note-a.txt"' "$2" || exit 0
 			echo "note a $n"
 			echo "try b $n"
-			"$1" run --mount "$2" -- sh -c 'echo '$n' >> "$CONDA_PKGS_DIRS/note-b.txt" && "'"$1"'" commit >/dev/null && echo "note b '$n'"; : > "$CONDA_PKGS_DIRS/note-c.txt"' || exit 0
+			"$1" run --mount "$2" -- sh -c 'echo '$n' >> "$0/pkgs/note-b.txt" && "$1" commit >/dev/null && echo "note b '$n'"; : > "$0/pkgs/note-c.txt"' "$2" "$1" || exit 0
 		done`
 	// victimScript installs a package and removes it.
 	victimScript = `
 		for i in 1 2 3; do
 			echo "victim installing"
-			"$1" run --mount "$2" -- "$3" cph_client.py --channel "$4" --pkgs "$2/pkgs" "$5" >/dev/null || exit 0
+			"$1" run --no-shelf --mount "$2" -- "$3" cph_client.py --channel "$4" --pkgs "$2/pkgs" "$5" >/dev/null || exit 0
 			echo "victim installed"
 			echo "victim removing"
-			"$1" run --mount "$2" -- sh -c 'rm -rf "$CONDA_PKGS_DIRS/$0"-*' "$5" || exit 0
+			"$1" run --no-shelf --mount "$2" -- sh -c 'rm -rf "$0/pkgs/$1"-*' "$2" "$5" || exit 0
 			echo "victim removed"
 		done`
 	importScript = `"$1" import --mount "$2" "$3" >/dev/null && echo "import done"`
@@ -245,6 +245,7 @@ func (k *killing) check() {
 	}
 	k.checkNotes()
 	k.checkVictim()
+	k.checkShelf()
 	m.condafs("gc")
 	m.verify()
 	if r := query[control.GCReport](m, "gc", "--dry-run"); r.Blobs > 0 || r.Trees > 0 {
@@ -293,6 +294,30 @@ func (k *killing) checkVictim() {
 	}
 	if k.acked.victim == "installed" && len(found) != 2 || k.acked.victim == "removed" && len(found) != 0 {
 		k.t.Errorf("the package that was %s last: %v", k.acked.victim, found)
+	}
+}
+
+// checkShelf demands that the shelf has what the head has, whole, and nothing half-made or half-gone.
+func (k *killing) checkShelf() {
+	k.t.Helper()
+	var shelf *control.Shelf
+	k.m.await("the shelf to follow the head", func() bool {
+		verified := 0
+		for _, p := range k.m.packages() {
+			if p.Directory == "pkgs" && p.Extracted && p.Shared && p.Trust == "verified" {
+				verified++
+			}
+		}
+		shelf = k.m.status().Shelf
+		return shelf != nil && shelf.Packages == verified
+	})
+	if j := judge(k.t, "none", "--cache", shelf.Path); !j.OK || j.Leftovers > 0 || j.DirectoriesOK != shelf.Packages {
+		k.t.Errorf("%d packages are on the shelf, and it is not right: %+v", shelf.Packages, j)
+	}
+	for _, name := range []string{"new", "grave"} {
+		if left, err := os.ReadDir(filepath.Join(filepath.Dir(shelf.Path), name)); err != nil || len(left) > 0 {
+			k.t.Errorf("shelf/%s holds %v, %v", name, left, err)
+		}
 	}
 }
 

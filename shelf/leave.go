@@ -10,6 +10,7 @@ import (
 
 	"condafs/conda"
 	"condafs/fault"
+	"condafs/internal/failpoint"
 )
 
 // dismiss is the first step of a package's leaving: without its record, no client that
@@ -23,6 +24,7 @@ func (s *Shelf) dismiss(name string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fault.New("take from shelf", name, fault.Other, err)
 	}
+	failpoint.Hit(failpoint.ShelfDismissed, s.store.Dir())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gen++
@@ -70,6 +72,7 @@ func (s *Shelf) bury(name string) error {
 	if err := writable(s.Path(), func() error { return os.Rename(from, to) }); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fault.New("take from shelf", name, fault.Other, err)
 	}
+	failpoint.Hit(failpoint.ShelfBuried, s.store.Dir())
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"condafs/fault"
 	"condafs/hashing"
 	"condafs/index"
+	"condafs/internal/failpoint"
 )
 
 // dirMode is that of all directories on the shelf: nobody is to make anything there.
@@ -85,12 +86,15 @@ func (s *Shelf) publish(name string, d hashing.Digest) error {
 	dir := s.fresh(newName)
 	err = s.write(t, dir)
 	if err == nil {
+		failpoint.Hit(failpoint.ShelfMade, s.store.Dir())
 		err = s.note(name, d)
 	}
 	if err == nil {
+		failpoint.Hit(failpoint.ShelfNoted, s.store.Dir())
 		err = writable(s.Path(), func() error { return os.Rename(dir, filepath.Join(s.Path(), name)) })
 	}
 	if err == nil {
+		failpoint.Hit(failpoint.ShelfShown, s.store.Dir())
 		err = os.Chmod(filepath.Join(s.Path(), name), dirMode)
 	}
 	if err != nil {

@@ -107,3 +107,12 @@ const (
 	ImportCommitted Point = "import.committed" // the report does not know yet
 	ImportLists     Point = "import.lists"     // the lists of addresses come last
 )
+
+// The shelf.
+const (
+	ShelfMade      Point = "shelf.made"      // a package is written, and nobody sees it
+	ShelfNoted     Point = "shelf.noted"     // its tree is written down
+	ShelfShown     Point = "shelf.shown"     // it is where clients look
+	ShelfDismissed Point = "shelf.dismissed" // new clients do not take it any more
+	ShelfBuried    Point = "shelf.buried"    // it is gone, its note is not
+)
