@@ -2,6 +2,7 @@ package index
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,11 +17,19 @@ import (
 	"condafs/hashing"
 )
 
-// crashEnv makes this test binary a child that commits until it is killed.
-const crashEnv = "CONDAFS_INDEX_CRASH_DIR"
+// crashEnv makes this test binary a child that commits until it is killed. lifeEnv counts
+// such children, bootEnv says that the machine has started again before each.
+const (
+	crashEnv = "CONDAFS_INDEX_CRASH_DIR"
+	lifeEnv  = "CONDAFS_INDEX_CRASH_LIFE"
+	bootEnv  = "CONDAFS_INDEX_CRASH_BOOT"
+)
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashEnv); dir != "" {
+		if os.Getenv(bootEnv) != "" {
+			bootID = func() string { return "boot " + os.Getenv(lifeEnv) }
+		}
 		if err := commitForEver(dir); err != nil {
 			fmt.Println("failed", err)
 			os.Exit(1)
@@ -37,11 +46,15 @@ func commitForEver(dir string) error {
 	if err != nil {
 		return err
 	}
+	life, err := strconv.Atoi(cmp.Or(os.Getenv(lifeEnv), "0"))
+	if err != nil {
+		return err
+	}
 	var say sync.Mutex
 	failed := make(chan error)
 	for w := range 3 {
 		go func() {
-			for i := 0; ; i++ {
+			for i := life * 100_000; ; i++ { // later lives have later numbers
 				content := fmt.Sprintf("%d-%d-%d", os.Getpid(), w, i)
 				path := fmt.Sprintf("w%d/%s", w, content)
 				err := commitPackage(s, path, content, w == 0 && i%50 == 20)
@@ -50,6 +63,7 @@ func commitForEver(dir string) error {
 				}
 				if err != nil {
 					failed <- err
+					return
 				}
 				say.Lock()
 				fmt.Println("done", path)

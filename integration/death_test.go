@@ -191,7 +191,6 @@ func (m *mount) emptyBarePoint() {
 	if isMounted(m.t, m.point) {
 		m.t.Fatalf("%s is still mounted", m.point)
 	}
-	_ = protect(m.point, false) // where it cannot be, it is not
 	if err := os.RemoveAll(m.point); err != nil {
 		m.t.Fatal(err)
 	}

@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"condafs/internal/failpoint"
 )
 
@@ -68,13 +66,14 @@ type killing struct {
 	rng    *rand.Rand
 	round  int
 
-	m      *mount // of this round
-	log    string // where its daemons note the points that they pass
-	story  []string
-	acked  *acks
-	passed map[failpoint.Point]int // in how many rounds
-	died   map[failpoint.Point]int // how often a daemon died there
-	others int                     // kills without a point
+	m         *mount // of this round
+	protected bool   // clients cannot write to the bare mount point
+	log       string // where its daemons note the points that they pass
+	story     []string
+	acked     *acks
+	passed    map[failpoint.Point]int // in how many rounds
+	died      map[failpoint.Point]int // how often a daemon died there
+	others    int                     // kills without a point
 }
 
 // Points that clients do not reach here: the tests of package index do, with commits that are larger than any session's.
@@ -156,13 +155,13 @@ func (k *killing) oneRound() {
 	load := k.firstLife(first)
 	k.endLoadEarly(load)
 	if k.rng.IntN(3) == 0 || *killPoint == string(later) {
-		k.laterLife(later)
+		k.laterLife(later, load)
 	}
 	if k.rng.IntN(2) == 0 {
 		load.wait(k)
 	}
 	k.m.env = nil
-	k.emptyPoint()
+	k.again(load)
 	k.m.start()
 	load.wait(k)
 	k.check()
@@ -174,7 +173,7 @@ func (k *killing) newStore() {
 	k.t.Helper()
 	dir := filepath.Join(k.dir, fmt.Sprint("round-", k.round))
 	if k.m != nil {
-		k.m.emptyBarePoint()
+		k.unprotect(k.m.point)
 		if err := os.RemoveAll(filepath.Dir(k.m.store)); err != nil {
 			k.t.Fatal(err)
 		}
@@ -186,8 +185,14 @@ func (k *killing) newStore() {
 	m := k.m
 	k.t.Cleanup(func() {
 		m.cleanup()
-		_ = protect(m.point, false) // where it cannot be, it is not, and the next round's store may have taken its place
+		if _, err := os.Stat(m.point); err == nil { // the last one
+			k.unprotect(m.point)
+		}
 	})
+	err := protect(k.m.point, true)
+	if k.protected = err == nil; !k.protected {
+		k.t.Logf("clients do not outlive daemons here: %v", err)
+	}
 	k.acked = newAcks()
 	k.tell("a new store")
 }
@@ -222,38 +227,35 @@ func (k *killing) firstLife(p failpoint.Point) *load {
 	return load
 }
 
-// emptyPoint makes the bare mount point ready for the next daemon. Clients that live on must not write there.
-func (k *killing) emptyPoint() {
-	k.t.Helper()
-	for try := range 100 {
-		k.m.emptyBarePoint()
-		if protect(k.m.point, true) != nil {
-			break // then clients have their chance, which is small
+// protect makes a bare mount point immutable, as the README advises, or changeable again.
+func protect(dir string, on bool) error {
+	change := "-i"
+	if on {
+		change = "+i"
+	}
+	if out, err := exec.Command("chattr", change, dir).CombinedOutput(); err != nil {
+		return fmt.Errorf("chattr %s %s: %w: %s", change, dir, err, out)
+	}
+	return nil
+}
+
+// unprotect undoes it.
+func (k *killing) unprotect(dir string) {
+	if k.protected {
+		if err := protect(dir, false); err != nil {
+			k.t.Error(err)
 		}
-		names, err := os.ReadDir(k.m.point)
-		if err != nil {
-			k.t.Fatal(err)
-		}
-		if len(names) == 0 {
-			break
-		}
-		k.tell("a client was quicker, %d", try)
 	}
 }
 
-// protect makes a directory immutable, as far as its file system can.
-func protect(dir string, on bool) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
+// again makes ready for another daemon.
+func (k *killing) again(l *load) {
+	k.t.Helper()
+	if !k.protected {
+		// Then clients that live on write to the bare directory.
+		l.wait(k)
+		k.m.emptyBarePoint()
 	}
-	defer f.Close()
-	const immutable = 0x10 // FS_IMMUTABLE_FL
-	flags := 0
-	if on {
-		flags = immutable
-	}
-	return unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags)
 }
 
 // live starts a daemon that is armed, and tells whether it has come to work.
@@ -319,9 +321,9 @@ func (k *killing) endLoadEarly(l *load) {
 }
 
 // laterLife lets a daemon take up what is left, and die at that, if it comes that far.
-func (k *killing) laterLife(p failpoint.Point) {
+func (k *killing) laterLife(p failpoint.Point, l *load) {
 	k.t.Helper()
-	k.emptyPoint()
+	k.again(l)
 	if k.live(k.arm(p)) {
 		k.end(syscall.SIGKILL)
 	}
