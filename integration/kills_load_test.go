@@ -17,8 +17,8 @@ import (
 	"condafs/control"
 )
 
-// load is the clients of one round: real ones, and scripts that print what condafs has promised them.
-type load struct {
+// killLoad is the clients of one round: real ones, and scripts that print what condafs has promised them.
+type killLoad struct {
 	k       *killing
 	clients []*client
 	done    chan struct{} // closed when all clients have ended by themselves
@@ -46,7 +46,7 @@ func newAcks() *acks {
 const victim = "data-files"
 
 // start starts the clients.
-func (l *load) start() {
+func (l *killLoad) start() {
 	k := l.k
 	k.t.Helper()
 	pick := func() string {
@@ -115,7 +115,7 @@ const (
 	gcScript     = `for i in 1 2 3 4 5 6 7 8; do "$1" gc --mount "$2" >/dev/null || exit 0; sleep 0.3; done`
 )
 
-func (l *load) script(name, script string, args ...string) *client {
+func (l *killLoad) script(name, script string, args ...string) *client {
 	k := l.k
 	k.t.Helper()
 	c := pythonClient(k.t, name)
@@ -126,7 +126,7 @@ func (l *load) script(name, script string, args ...string) *client {
 }
 
 // lookAtHead remembers every package that was in the head at any time.
-func (l *load) lookAtHead() {
+func (l *killLoad) lookAtHead() {
 	for {
 		names, err := os.ReadDir(l.k.m.head())
 		if err == nil {
@@ -144,20 +144,20 @@ func (l *load) lookAtHead() {
 	}
 }
 
-func (l *load) stopWatching() {
+func (l *killLoad) stopWatching() {
 	close(l.watch)
 	l.watcher.Wait()
 }
 
 // kill ends all clients at once.
-func (l *load) kill() {
+func (l *killLoad) kill() {
 	for _, c := range l.clients {
 		c.kill(l.k.t, syscall.SIGKILL)
 	}
 }
 
 // wait waits for the clients and takes note of what they were promised.
-func (l *load) wait(k *killing) {
+func (l *killLoad) wait(k *killing) {
 	k.t.Helper()
 	if l.waited || l.clients == nil {
 		return

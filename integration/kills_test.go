@@ -39,7 +39,7 @@ func TestKilledAnywhere(t *testing.T) {
 		seed = rand.Uint64()
 	}
 	t.Logf("%d rounds; repeat with -kill-seed %d", rounds, seed)
-	bin, err := pointedBinary()
+	bin, err := faultyBinary()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,9 +198,9 @@ func (k *killing) newStore() {
 }
 
 // firstLife lets a daemon work for clients until it dies, by the point or, if that is never passed, at the end.
-func (k *killing) firstLife(p failpoint.Point) *load {
+func (k *killing) firstLife(p failpoint.Point) *killLoad {
 	k.t.Helper()
-	load := &load{k: k, watch: make(chan struct{})}
+	load := &killLoad{k: k, watch: make(chan struct{})}
 	if !k.live(k.arm(p)) {
 		return load
 	}
@@ -249,7 +249,7 @@ func (k *killing) unprotect(dir string) {
 }
 
 // again makes ready for another daemon.
-func (k *killing) again(l *load) {
+func (k *killing) again(l *killLoad) {
 	k.t.Helper()
 	if !k.protected {
 		// Then clients that live on write to the bare directory.
@@ -306,7 +306,7 @@ func (k *killing) mustBeKilled(err error) {
 
 // endLoadEarly kills the clients in one of three cases, so that their sessions are those of the dead when the next
 // daemon comes. In the others they live on and find out by themselves.
-func (k *killing) endLoadEarly(l *load) {
+func (k *killing) endLoadEarly(l *killLoad) {
 	k.t.Helper()
 	switch k.rng.IntN(3) {
 	case 0:
@@ -321,7 +321,7 @@ func (k *killing) endLoadEarly(l *load) {
 }
 
 // laterLife lets a daemon take up what is left, and die at that, if it comes that far.
-func (k *killing) laterLife(p failpoint.Point, l *load) {
+func (k *killing) laterLife(p failpoint.Point, l *killLoad) {
 	k.t.Helper()
 	k.again(l)
 	if k.live(k.arm(p)) {

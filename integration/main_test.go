@@ -55,30 +55,23 @@ var binary = sync.OnceValues(func() (string, error) {
 		return filepath.Abs(path)
 	}
 	path := filepath.Join(scratch, "condafs")
-	raceErr := build(path, "-race")
+	build := func(args ...string) error {
+		cmd := exec.Command("go", append(append([]string{"build"}, args...), "-o", path, "condafs/cmd/condafs")...)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, out)
+		}
+		return nil
+	}
+	raceErr := build("-race")
 	if raceErr == nil {
 		return path, nil
 	}
-	if err := build(path); err != nil {
+	if err := build(); err != nil {
 		return "", errors.Join(raceErr, err)
 	}
 	return path, nil // no C compiler here: without the race detector then
 })
-
-// pointedBinary builds condafs with the points at which it can be let die, and as fast as it gets.
-var pointedBinary = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(scratch, "condafs-pointed")
-	return path, build(path, "-tags", "condafs_faults")
-})
-
-func build(path string, args ...string) error {
-	cmd := exec.Command("go", append(append([]string{"build"}, args...), "-o", path, "condafs/cmd/condafs")...)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, out)
-	}
-	return nil
-}
 
 // tools is the Python side: an interpreter with the clients' requirements, and the channel.
 type tools struct {
