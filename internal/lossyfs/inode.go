@@ -41,8 +41,7 @@ type image struct {
 	names map[string]*inode
 }
 
-func (n *inode) isDir() bool  { return n.attr.mode&unix.S_IFMT == unix.S_IFDIR }
-func (n *inode) isFile() bool { return n.attr.mode&unix.S_IFMT == unix.S_IFREG }
+func (n *inode) isDir() bool { return n.attr.mode&unix.S_IFMT == unix.S_IFDIR }
 
 // path is the inode's path, or that of a name in it.
 func (n *inode) path(name string) string {

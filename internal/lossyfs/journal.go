@@ -51,11 +51,6 @@ func (c *change) apply() {
 	}
 }
 
-// concerns reports whether a change is one of a directory's names.
-func (c *change) concerns(dir *inode) bool {
-	return c.do != changed && (c.dir == dir || c.toDir == dir)
-}
-
 // settle applies all pending changes for which which is true, in order, and forgets them.
 func (f *FS) settle(which func(c *change) bool) {
 	f.changes = slices.DeleteFunc(f.changes, func(c change) bool {
