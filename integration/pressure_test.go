@@ -100,7 +100,9 @@ func (c *cgroup) wrap(dir, program string, env ...string) string {
 // may kill clients for want of memory; nobody may wait for ever, and the daemon goes on.
 //
 // With passthrough the pages are those of the files in the store, and the kernel writes them without the daemon. So it
-// is done without, too, as for daemons that are not root's.
+// is done without, too, as for daemons that are not root's. What is not done is that with daemon and clients in one
+// cgroup: there, with cgroups of version 1, the kernel has the daemon wait for pages that it has to write itself
+// (ARCHITECTURE.md, "Memory pressure").
 func TestMemoryPressure(t *testing.T) {
 	clients, dirty := 12, 48
 	if testing.Short() {
@@ -108,19 +110,17 @@ func TestMemoryPressure(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name            string
-		daemon, clients int // MiB; 0: no limit
-		together        bool
-		passthrough     bool
+		daemon, clients int  // MiB; 0: no limit
+		together        bool // in one cgroup, with passthrough
 	}{
 		{name: "daemon", daemon: 48},
 		{name: "clients", clients: 40},
 		{name: "each", daemon: 48, clients: 40},
 		{name: "together", daemon: 72, together: true},
-		{name: "passthrough", daemon: 72, together: true, passthrough: true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			binary, env := built(t, faultyBinary), []string{"CONDAFS_FAILPOINTS=passthrough.ask=ENOMEM@1+"}
-			if test.passthrough {
+			if test.together {
 				binary, env = built(t, plainBinary), nil
 			}
 			scripts := testDir(t)
@@ -181,7 +181,10 @@ func (l *load) underPressure(n, dirty int) {
 	case <-done:
 		l.t.Logf("%d of %d clients were killed for want of memory", killed, n)
 	case <-time.After(patience):
-		l.t.Fatalf("clients wait for ever; the daemon's threads wait in\n%s", l.waits())
+		where := l.waits()
+		// It ends the connection, and with that all waiting: else neither the daemon nor the clients can be killed.
+		out, err := exec.Command("umount", "-f", l.point).CombinedOutput()
+		l.t.Fatalf("clients wait for ever (umount -f: %v, %s); the daemon's threads wait in\n%s", err, out, where)
 	}
 }
 
