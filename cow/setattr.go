@@ -84,12 +84,12 @@ func (v *View) checkOwner(s *SetAttr) error {
 	return nil
 }
 
-// changesNothing reports whether a has everything already that s sets. The time
-// of access doesn't count: nobody keeps it for what is below.
+// changesNothing reports whether a has everything already that s sets.
 func (s *SetAttr) changesNothing(a *Attr) bool {
 	switch {
 	case s.Valid&SetMode != 0 && s.Mode&modeBits != a.Mode&modeBits,
 		s.Valid&SetSize != 0 && s.Size != a.Size,
+		s.Valid&SetAtime != 0 && (s.Valid&SetAtimeNow != 0 || s.Atime != a.Atime),
 		s.Valid&SetMtime != 0 && (s.Valid&SetMtimeNow != 0 || s.Mtime != a.Mtime):
 		return false
 	}

@@ -12,10 +12,16 @@ const maxXattrList = 64 << 10
 
 // Only attributes of the user namespace exist in a view, and none on what is
 // below: packages have none. The overlay's own are hidden.
-func userXattr(name string) bool { return strings.HasPrefix(name, "user.") && len(name) > len("user.") }
+func userXattr(name string) bool { return strings.HasPrefix(name, "user.") }
+
+// nameless reports whether an attribute has a namespace but no name.
+func nameless(name string) bool { return name == "user." }
 
 // Getxattr returns an extended attribute, or ENODATA.
 func (v *View) Getxattr(n *Node, name string) ([]byte, error) {
+	if nameless(name) {
+		return nil, unix.EINVAL
+	}
 	if !userXattr(name) || hiddenXattr(name) {
 		return nil, unix.ENODATA
 	}
@@ -85,10 +91,12 @@ func (v *View) readXattrs(n *Node, none error, f func(path string, follow bool) 
 
 // Setxattr sets an extended attribute. flags are unix.XATTR_CREATE and XATTR_REPLACE.
 func (v *View) Setxattr(n *Node, name string, value []byte, flags int) error {
-	if !userXattr(name) {
+	switch {
+	case nameless(name):
+		return unix.EINVAL
+	case !userXattr(name):
 		return unix.EOPNOTSUPP
-	}
-	if hiddenXattr(name) || !markable(n.typ) {
+	case hiddenXattr(name), !markable(n.typ):
 		return unix.EPERM
 	}
 	bytes := int64(len(name) + len(value))
@@ -111,7 +119,12 @@ func (v *View) Setxattr(n *Node, name string, value []byte, flags int) error {
 
 // Removexattr removes an extended attribute.
 func (v *View) Removexattr(n *Node, name string) error {
-	if !userXattr(name) || hiddenXattr(name) || !markable(n.typ) {
+	switch {
+	case nameless(name):
+		return unix.EINVAL
+	case !userXattr(name):
+		return unix.EOPNOTSUPP
+	case hiddenXattr(name), !markable(n.typ):
 		return unix.ENODATA
 	}
 	return v.changeXattr(n, func() error {

@@ -59,7 +59,7 @@ func (f *fileSystem) SetXAttr(cancel <-chan struct{}, in *fuse.SetXAttrIn, attr 
 
 func (f *fileSystem) RemoveXAttr(cancel <-chan struct{}, in *fuse.InHeader, attr string) fuse.Status {
 	if foreign(attr) {
-		return fuse.ENODATA
+		return fuse.ENOTSUP
 	}
 	nd := f.find(in.NodeId)
 	if nd == nil {
