@@ -8,7 +8,7 @@ type Attr struct {
 	// an object, also when it is copied up.
 	Ino   uint64
 	Mode  uint32 // type (unix.S_IFMT) and permission bits; never set-user-id or set-group-id
-	Nlink uint32 // 1 for directories, 0 for what has been removed
+	Nlink uint32 // 1 for directories that show something from below, 0 for what has been removed
 	UID   uint32
 	GID   uint32
 	Rdev  uint32

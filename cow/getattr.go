@@ -62,7 +62,9 @@ func (v *View) nativeAttr(n *Node, st *unix.Stat_t) Attr {
 	}
 	switch n.typ {
 	case unix.S_IFDIR:
-		a.Nlink = 1
+		if !v.allNative(n) {
+			a.Nlink = 1
+		}
 	case unix.S_IFBLK, unix.S_IFCHR:
 		a.Rdev = uint32(st.Rdev)
 	}
@@ -70,6 +72,19 @@ func (v *View) nativeAttr(n *Node, st *unix.Stat_t) Attr {
 		a.Mode = n.typ | n.mark.mode
 	}
 	return a
+}
+
+// allNative reports whether everything in a directory is in the overlay. Then its
+// native link count is right; else nobody counts, which 1 tells, as on overlayfs.
+func (v *View) allNative(n *Node) bool {
+	if n.lower != nil {
+		return false
+	}
+	if v.gained.empty() {
+		return true
+	}
+	path, ok := n.path()
+	return ok && len(v.gained.dirs[path]) == 0
 }
 
 // stat stats the native object of a node in the overlay. errNameless means that

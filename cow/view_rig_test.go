@@ -348,6 +348,10 @@ func (r *rig) dumpOnce() (m map[string]string, stale error) {
 			if stale == nil && (e.Type != a.Mode&unix.S_IFMT || e.Ino != a.Ino) {
 				r.t.Fatalf("%s: listed as %o, %x, is %o, %x", p, e.Type, e.Ino, a.Mode, a.Ino)
 			}
+			if a.IsDir() {
+				r.checkLinks(n, &a, p)
+				a.Nlink = 1 // as before it was copied up or after it was sealed, when nobody counts
+			}
 			if m[p], err = r.describe(n, &a); err != nil {
 				stale = err
 			}
@@ -370,6 +374,24 @@ func (r *rig) dumpOnce() (m map[string]string, stale error) {
 	}
 	walk(r.v.Root(), "")
 	return m, stale
+}
+
+// checkLinks checks that a directory that counts its links counts right.
+func (r *rig) checkLinks(n *Node, a *Attr, path string) {
+	if a.Nlink == 1 {
+		return
+	}
+	list, err := r.v.ReadDir(n)
+	check(r.t, err)
+	want := uint32(2)
+	for _, e := range list {
+		if e.Type == unix.S_IFDIR {
+			want++
+		}
+	}
+	if a.Nlink != want {
+		r.t.Fatalf("directory %s has %d links, want %d", path, a.Nlink, want)
+	}
 }
 
 func (r *rig) describe(n *Node, a *Attr) (string, error) {

@@ -214,10 +214,32 @@ func TestAccessTimeIsKept(t *testing.T) {
 	}
 }
 
+func TestLinksOfDirectories(t *testing.T) {
+	r := newRig(t)
+	want := func(p string, n uint32) {
+		t.Helper()
+		if a, err := r.stat(p); err != nil || a.Nlink != n {
+			t.Errorf("%s: %d links, %v, want %d", p, a.Nlink, err, n)
+		}
+	}
+	for _, p := range []string{"pkgs/d", "pkgs/d/one", "pkgs/d/two", "pkgs/a-1-0/new"} {
+		check(t, r.mkdir(p, 0o755))
+	}
+	check(t, r.create("pkgs/d/file", "", 0o644))
+	want("pkgs/d", 4)
+	want("pkgs/d/one", 2)
+	want("pkgs/a-1-0", 1) // shows what is below, too: not counted
+	want("pkgs/a-1-0/new", 2)
+	check(t, r.rmdir("pkgs/d/one"))
+	check(t, r.rename("pkgs/d/two", "pkgs/a-1-0/new/two", 0))
+	want("pkgs/d", 2)
+	want("pkgs/a-1-0/new", 3)
+}
+
 // TestNamesOfAttributes checks what names of attributes are refused, and how.
 func TestNamesOfAttributes(t *testing.T) {
 	r := newRig(t)
-	check(t, r.write("pkgs/f", "x", 0))
+	check(t, r.create("pkgs/f", "x", 0o644))
 	n, err := r.node("pkgs/f")
 	check(t, err)
 	for _, c := range []struct {
