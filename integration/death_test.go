@@ -19,12 +19,12 @@ func TestKilledClientLeavesNothing(t *testing.T) {
 			t.Run(point+"/"+how, func(t *testing.T) {
 				kind, name, _ := strings.Cut(point, ":")
 				before := m.packages()
-				specs := "app03,many,big"
-				if testing.Short() {
-					specs = "lib00,lib01,odd"
-					if !strings.Contains(specs, name) {
+				specs := "lib00,lib01,odd"
+				if !strings.Contains(specs, name) {
+					if testing.Short() {
 						t.Skip("large")
 					}
+					specs += "," + name
 				}
 				victim := conda(t, s, m.pkgs(), env("victim-"+kind+"-"+name+how, i), specs, "--die-at", point)
 				if how == "run" {

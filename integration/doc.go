@@ -17,7 +17,7 @@
 //
 // The tests make what they need by themselves, a binary with the race detector too. Environment variables:
 //
-//	CONDAFS_TEST_CACHE   where the virtual environment and the channel are kept (default: the user's cache directory)
+//	CONDAFS_TEST_CACHE   where the virtual environment and the channel are kept (default: the user's cache directory, for root /var/cache)
 //	CONDAFS_TEST_BINARY  a binary to test instead of building one
 //	CONDAFS_TEST_CHANNEL tiny, quick or full: the sizes of the two large packages (default: quick, tiny with -short)
 //	CONDAFS_TEST_KEEP    set: leave the temporary directories of failed tests, for a look at the daemon's log
