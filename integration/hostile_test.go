@@ -90,14 +90,14 @@ func mustBeRefused(t *testing.T, got map[string]string, allowed map[string]strin
 	}
 }
 
-// victim is a process with a session that it has written in and stands in.
-type victim struct {
+// prey is a process with a session that it has written in and stands in.
+type prey struct {
 	pid, fd int
 	session string
 	end     func()
 }
 
-func startVictim(t *testing.T, m *mount, uid int) victim {
+func startVictim(t *testing.T, m *mount, uid int) prey {
 	t.Helper()
 	before := query[[]control.Session](m, "sessions")
 	c := plainClient("a victim", uid, "/bin/sh", []string{"sh", "-c", `cd "$0" && echo secret > secret.txt && exec 9< secret.txt; read line; rm secret.txt`, m.pkgs()})
@@ -106,7 +106,7 @@ func startVictim(t *testing.T, m *mount, uid int) victim {
 		t.Fatal(err)
 	}
 	c.start(t)
-	v := victim{pid: c.cmd.Process.Pid, fd: 9}
+	v := prey{pid: c.cmd.Process.Pid, fd: 9}
 	m.await("the victim to have written", func() bool {
 		for _, s := range query[[]control.Session](m, "sessions") {
 			if s.Dirty && int(s.UID) == uid && !slices.ContainsFunc(before, func(b control.Session) bool { return b.ID == s.ID }) {
