@@ -55,16 +55,6 @@ func TestBytesAreBounded(t *testing.T) {
 			}
 			return nil
 		},
-		"appending": func(c *client) error {
-			h := c.handle("pkgs/f", unix.O_WRONLY|unix.O_APPEND)
-			defer func() { c.must(h.Release()) }()
-			for range most/4096 + 1 {
-				if _, err := h.WriteAt([]byte(big[:4096]), 0); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
 		"a write far out": func(c *client) error {
 			h := c.handle("pkgs/f", unix.O_WRONLY)
 			defer func() { c.must(h.Release()) }()

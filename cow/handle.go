@@ -17,7 +17,6 @@ type Handle struct {
 	n        *Node
 	f        *os.File
 	writable bool
-	append   bool
 	lower    *object // what it shows, if that comes from below; guarded by view.mu
 
 	passthrough atomic.Bool
@@ -51,8 +50,9 @@ func (h *Handle) SetPassthrough(on bool) { h.passthrough.Store(on) }
 // ReadAt reads as io.ReaderAt does.
 func (h *Handle) ReadAt(p []byte, off int64) (int, error) { return h.f.ReadAt(p, off) }
 
-// WriteAt writes as io.WriterAt does. With O_APPEND it writes at the end,
-// whatever the offset.
+// WriteAt writes as io.WriterAt does. O_APPEND means nothing here: the kernel says
+// by the offset where an append goes, and what a mapping of the same descriptor has
+// written goes elsewhere.
 func (h *Handle) WriteAt(p []byte, off int64) (int, error) {
 	if err := h.changeable(); err != nil {
 		return 0, err
@@ -66,9 +66,6 @@ func (h *Handle) WriteAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	defer h.n.view.account.made(size, 0)
-	if h.append {
-		return h.f.Write(p)
-	}
 	return h.f.WriteAt(p, off)
 }
 
@@ -76,9 +73,6 @@ func (h *Handle) WriteAt(p []byte, off int64) (int, error) {
 func (h *Handle) growth(off, length int64) (int64, error) {
 	if !h.n.view.account.counts() {
 		return 0, nil
-	}
-	if h.append {
-		return length, nil
 	}
 	var st unix.Stat_t
 	err := unix.Fstat(int(h.f.Fd()), &st)
@@ -153,7 +147,6 @@ func (v *View) register(n *Node, f *os.File, flags int, obj *object) *Handle {
 		n:        n,
 		f:        f,
 		writable: flags&unix.O_ACCMODE != unix.O_RDONLY,
-		append:   flags&unix.O_APPEND != 0,
 		lower:    obj,
 	}
 	v.hmu.Lock()

@@ -7,7 +7,7 @@ import (
 )
 
 // openFlags are what open(2) is told of the flags of a client.
-const openFlags = unix.O_ACCMODE | unix.O_APPEND | unix.O_SYNC | unix.O_DSYNC
+const openFlags = unix.O_ACCMODE | unix.O_SYNC | unix.O_DSYNC
 
 // Open opens a regular file. Opening for writing copies it up.
 //

@@ -244,7 +244,13 @@ func (r *rig) write(path, data string, flags int) error {
 	if err != nil {
 		return err
 	}
-	_, err = h.WriteAt([]byte(data), 0)
+	off := int64(0)
+	if flags&unix.O_APPEND != 0 { // which is the kernel's business
+		if off, err = h.f.Seek(0, io.SeekEnd); err != nil {
+			return errors.Join(err, h.Release())
+		}
+	}
+	_, err = h.WriteAt([]byte(data), off)
 	return errors.Join(err, h.Release())
 }
 

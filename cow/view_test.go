@@ -332,10 +332,10 @@ func TestNodeOfWhatTheKernelReadsItself(t *testing.T) {
 	if m == n || m.ID() == n.ID() {
 		t.Error("the name must be another node now")
 	}
-	h, err := r.v.Open(m, unix.O_RDWR|unix.O_APPEND)
+	h, err := r.v.Open(m, unix.O_RDWR)
 	check(t, err)
 	h.SetPassthrough(true)
-	_, err = h.WriteAt([]byte("more\n"), 0)
+	_, err = h.WriteAt([]byte("more\n"), int64(len("private\n")))
 	check(t, err)
 	if s, _ := readHandle(old); s != "private\n" {
 		t.Errorf("the old handle reads %q", s)

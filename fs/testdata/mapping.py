@@ -38,3 +38,16 @@ f.close()
 os.unlink(path)
 kept[0:4] = b"gone"
 assert kept[0:4] == b"gone"
+
+# What a mapping writes goes where it was mapped, also through a descriptor for appending.
+path = os.path.join(sys.argv[1], "appended")
+with open(path, "wb") as f:
+    f.write(b"b" * 100)
+fd = os.open(path, os.O_RDWR | os.O_APPEND)
+with mmap.mmap(fd, 100, flags=mmap.MAP_SHARED) as m:
+    m[10:14] = b"here"
+    m.flush()
+os.write(fd, b"end")
+os.close(fd)
+with open(path, "rb") as f:
+    assert f.read() == b"b" * 10 + b"here" + b"b" * 86 + b"end"
