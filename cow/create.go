@@ -112,7 +112,7 @@ func (v *View) tmpfile(dir *Node, flags int, mode uint32) (*Node, Attr, *Handle,
 	n := v.newNode(unix.S_IFREG, c.st.Ino)
 	n.upper, n.mark = true, c.mark
 	a := v.nativeAttr(n, &c.st)
-	n.last = &a
+	n.last = &remains{Attr: a}
 	h := v.register(n, os.NewFile(uintptr(fd), "overlay file"), flags, nil)
 	v.take(n)
 	return n, a, h, nil

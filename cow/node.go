@@ -38,12 +38,18 @@ type Node struct {
 	dropped  bool
 
 	// What remains of it when it has no name: a native descriptor or -1, and
-	// the attributes for when there is none; nil as long as it has a name.
+	// what to tell when there is none; nil as long as it has a name.
 	orphan int
-	last   *Attr
+	last   *remains
 
 	// handles is guarded by view.hmu.
 	handles []*Handle
+}
+
+// remains are what can be told of a node of which nothing native is left.
+type remains struct {
+	Attr
+	target string // of a symbolic link
 }
 
 type link struct {

@@ -170,7 +170,7 @@ func sameNative(a, b *os.File) bool {
 // ones. The old node remains for those who have it open. v.mu is held for writing.
 func (v *View) replace(n *Node) {
 	if a, err := v.attr(n); err == nil {
-		n.last = &a
+		n.last = &remains{Attr: a}
 	}
 	links := n.links
 	for len(n.links) > 0 {

@@ -52,7 +52,7 @@ func (n *Node) lastAttr() Attr {
 	if n.last == nil {
 		return Attr{}
 	}
-	return *n.last
+	return n.last.Attr
 }
 
 // path returns a path for the calls that take nothing else, and whether its
@@ -69,9 +69,13 @@ func (v *View) orphaned(n *Node) error {
 	if err != nil {
 		return err
 	}
-	n.last = &a
+	n.last = &remains{Attr: a}
 	if n.isDir() || a.Nlink <= 1 {
 		n.last.Nlink = 0
+	}
+	if n.typ == unix.S_IFLNK {
+		n.last.target, err = v.readlink(n)
+		return err
 	}
 	if !n.upper || !n.isFile() || n.orphan >= 0 {
 		return nil

@@ -202,9 +202,9 @@ func (v *View) splitOff(n *Node, at link) {
 // uproot takes all names away from a node, and from what is in it.
 func (v *View) uproot(n *Node) error {
 	if a, err := v.attr(n); err == nil {
-		n.last = &a
+		n.last = &remains{Attr: a}
 	} else if n.last == nil {
-		n.last = &Attr{Ino: n.ino, Mode: n.typ, UID: v.uid, GID: v.gid}
+		n.last = &remains{Attr: Attr{Ino: n.ino, Mode: n.typ, UID: v.uid, GID: v.gid}}
 	}
 	n.last.Nlink = 0
 	for _, c := range n.children {

@@ -225,7 +225,10 @@ func (v *View) readlink(n *Node) (string, error) {
 	}
 	p, err := v.native(n)
 	if err == errNameless {
-		return "", unix.ENOENT
+		if n.last == nil || n.last.target == "" {
+			return "", unix.ENOENT
+		}
+		return n.last.target, nil
 	}
 	if err != nil {
 		return "", err

@@ -214,6 +214,21 @@ func TestAccessTimeIsKept(t *testing.T) {
 	}
 }
 
+// TestRemovedLinkStillLeads reads a link that was removed after it was looked up.
+func TestRemovedLinkStillLeads(t *testing.T) {
+	r := newRig(t)
+	check(t, r.symlink("somewhere", "pkgs/made"))
+	for p, want := range map[string]string{"pkgs/made": "somewhere", "pkgs/a-1-0/lib/libz.so": "libz.so.1"} {
+		n, err := r.node(p)
+		check(t, err)
+		check(t, r.unlink(p))
+		if got, err := r.v.Readlink(n); got != want || err != nil {
+			t.Errorf("%s: %q, %v, want %q", p, got, err, want)
+		}
+		r.v.Forget(n, 1)
+	}
+}
+
 func TestLinksOfDirectories(t *testing.T) {
 	r := newRig(t)
 	want := func(p string, n uint32) {
