@@ -405,6 +405,17 @@ func (m *model) actions() map[string]func(*rapid.T) {
 			m.letGo()
 			m.reopen()
 		},
+		"hand over": func(t *rapid.T) {
+			nodes, handles := m.handOver(slices.Collect(maps.Keys(m.held)))
+			held := make(map[*Node]*modelNode)
+			for n, want := range m.held {
+				held[nodes[n]] = want
+			}
+			m.held = held
+			for _, o := range m.open {
+				o.h = handles[o.h]
+			}
+		},
 		"": m.compare,
 	}
 }
