@@ -70,6 +70,13 @@ func (e *Engine) claim(s *Session, from ...state) bool {
 	return e.claimLocked(s, from...)
 }
 
+// claimUnpaused is claim unless the engine is paused.
+func (e *Engine) claimUnpaused(s *Session, from ...state) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return !e.paused && e.claimLocked(s, from...)
+}
+
 func (e *Engine) claimLocked(s *Session, from ...state) bool {
 	for _, st := range from {
 		if s.state != st {
@@ -109,19 +116,19 @@ func (e *Engine) noteIdle(s *Session) {
 // endIfQuiet ends s when its last member is gone and its handles are closed.
 func (e *Engine) endIfQuiet(s *Session) {
 	e.mu.Lock()
-	quiet := !e.closed && s.state == stateActive && len(s.members) == 0 && s.view.OpenHandles() == 0 &&
+	quiet := !e.closed && !e.paused && s.state == stateActive && len(s.members) == 0 && s.view.OpenHandles() == 0 &&
 		!(s.foreign && e.o.Now().Sub(s.lastUse) < e.o.RepinAfter)
 	if quiet {
 		quiet = e.claimLocked(s, stateActive)
 	}
 	if quiet {
 		e.backgroundLocked(func() {
-			if _, err := e.finish(e.ctx, s, s.policy()); err != nil && !canceled(err) {
+			if _, err := e.finish(e.working(), s, s.policy()); err != nil && !canceled(err) {
 				e.log.Warn("a session could not be committed and waits", "session", s.id, "error", err)
 			}
 		})
 	}
-	ended := s.state == stateEnded
+	ended := s.state == stateEnded && !e.paused
 	e.mu.Unlock()
 	if ended {
 		e.bury(s)
@@ -166,11 +173,11 @@ func (e *Engine) finish(ctx context.Context, s *Session, what scope) (Report, er
 // now that one could.
 func (e *Engine) retryWaiting(but *Session) {
 	for _, s := range e.all() {
-		if s == but || !e.claim(s, stateWaiting) {
+		if s == but || !e.claimUnpaused(s, stateWaiting) {
 			continue
 		}
 		if !e.background(func() {
-			if _, err := e.finish(e.ctx, s, s.policy()); err != nil {
+			if _, err := e.finish(e.working(), s, s.policy()); err != nil {
 				e.log.Warn("a session still waits to be committed", "session", s.id, "error", err)
 			}
 		}) {

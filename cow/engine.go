@@ -68,8 +68,6 @@ type Engine struct {
 	inv   Invalidator
 	head  *headView
 
-	ctx     context.Context // of work in the background; ends with Close
-	stop    context.CancelFunc
 	flights *flights
 	slots   chan struct{} // one for each unit that is checked at the same time
 
@@ -77,7 +75,12 @@ type Engine struct {
 	accounts   map[uint32]*account
 
 	mu       sync.Mutex
+	ctx      context.Context // of work in the background; ends with Close
+	stop     context.CancelFunc
+	waits    context.Context // of waiting for others; ends when the engine is paused, too
+	unwait   context.CancelFunc
 	closed   bool
+	paused   bool      // nothing begins, until Continue
 	running  int       // goroutines in the background
 	idle     sync.Cond // there are none
 	sessions map[string]*Session
@@ -126,6 +129,7 @@ func newEngine(store *index.Store, o Options) (*Engine, error) {
 	}
 	e.idle.L = &e.mu
 	e.ctx, e.stop = context.WithCancel(context.Background())
+	e.waits, e.unwait = context.WithCancel(e.ctx)
 	return e, nil
 }
 
@@ -156,6 +160,13 @@ func (e *Engine) invalidator() Invalidator {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.inv
+}
+
+// entryChanged tells the invalidator, if there is one by now.
+func (e *Engine) entryChanged(dir *Node, name string) {
+	if inv := e.invalidator(); inv != nil {
+		inv.EntryChanged(dir, name)
+	}
 }
 
 // Session finds a session, also one that has ended while the kernel still holds
@@ -212,7 +223,9 @@ func (e *Engine) Close(ctx context.Context) error {
 	for _, s := range e.all() {
 		errs = append(errs, e.suspend(ctx, s))
 	}
+	e.mu.Lock()
 	e.stop()
+	e.mu.Unlock()
 	e.await()
 	for _, s := range e.all() {
 		errs = append(errs, s.release())

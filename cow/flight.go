@@ -197,6 +197,7 @@ func (s *Session) awaitOthers(cold bool, cancel <-chan struct{}) bool {
 	deadline := time.After(flightPatience)
 	tick := time.NewTicker(flightTick)
 	defer tick.Stop()
+	over := s.e.waiting().Done()
 	waited, calm := false, false
 	var last uint64
 	moved := time.Now()
@@ -218,7 +219,7 @@ func (s *Session) awaitOthers(cold bool, cancel <-chan struct{}) bool {
 		case <-tick.C:
 		case <-cancel:
 			return true
-		case <-s.e.ctx.Done():
+		case <-over:
 			return true
 		case <-deadline:
 			return true

@@ -26,11 +26,7 @@ func newHeadView(e *Engine) (*headView, error) {
 		snap.Release()
 		return nil, err
 	}
-	view.onInvalid(func(dir *Node, name string) {
-		if inv := e.invalidator(); inv != nil {
-			inv.EntryChanged(dir, name)
-		}
-	})
+	view.onInvalid(e.entryChanged)
 	return &headView{e: e, view: view, snap: snap}, nil
 }
 
@@ -84,7 +80,7 @@ func (e *Engine) makeRoots() error {
 	if len(missing) == 0 {
 		return nil
 	}
-	_, err := e.store.Update(e.ctx, index.CommitInfo{UID: e.owner, What: []string{"a new store"}}, func(tx *index.Tx) error {
+	_, err := e.store.Update(e.working(), index.CommitInfo{UID: e.owner, What: []string{"a new store"}}, func(tx *index.Tx) error {
 		var errs []error
 		for _, dir := range missing {
 			errs = append(errs, tx.Put(SharedSpace+"/"+dir, index.Entry{

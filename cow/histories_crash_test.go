@@ -366,6 +366,23 @@ func (h *history) stop(t *rapid.T) {
 	h.restart(t, nil)
 }
 
+// handOver has another process go on where this one is: nobody notices.
+func (h *history) handOver(t *rapid.T) {
+	if h.paused != nil || h.sweeper != nil {
+		t.Skip("something is under way")
+	}
+	h.w.t = t
+	h.w.handOver()
+	h.settle()
+	for _, s := range h.sessions {
+		real, ok := h.w.e.Session(s.client.s.ID())
+		if !ok {
+			t.Fatalf("the session of process %d is lost", s.pid)
+		}
+		s.client = &client{t: t, s: real, v: real.View()}
+	}
+}
+
 // crashed leaves a session what is on disk.
 func (h *history) crashed(s *idealSession) {
 	clear(s.jobs)

@@ -85,6 +85,7 @@ func (h *history) actions() map[string]func(*rapid.T) {
 		"resume":           h.resume,
 		"die":              h.die,
 		"stop":             h.stop,
+		"hand over":        h.handOver,
 	}
 }
 

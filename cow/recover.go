@@ -112,7 +112,7 @@ func (e *Engine) catchUp(s *Session) {
 	}
 	s.work.Lock()
 	defer s.work.Unlock()
-	r, err := s.commitAll(e.ctx, units, false)
+	r, err := s.commitAll(e.working(), units, false)
 	if err != nil {
 		e.log.Warn("what a session had completed could not be committed yet", "session", s.id, "error", err)
 	}

@@ -162,7 +162,9 @@ func PrivateSpace(uid uint32) string { return "u" + strconv.FormatUint(uint64(ui
 func spaces(uid uint32) []string { return []string{PrivateSpace(uid), SharedSpace} }
 
 // idEncoding has neither upper case nor anything a shell or a path could mind.
-var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+const idAlphabet = "abcdefghijklmnopqrstuvwxyz234567"
+
+var idEncoding = base32.NewEncoding(idAlphabet).WithPadding(base32.NoPadding)
 
 // newID returns 50 random bits: enough to never come again in a store.
 func newID() string {
@@ -189,14 +191,8 @@ func (e *Engine) newSession(o StartOptions, explicit bool) (*Session, error) {
 // openSession makes a session over what is on disk under this id, if anything.
 // It takes snap over.
 func (e *Engine) openSession(id string, o StartOptions, explicit bool, snap *index.Snapshot) (*Session, error) {
-	now := e.o.Now()
-	s := &Session{
-		e: e, id: id, uid: o.UID, gid: o.GID, start: o, explicit: explicit, started: now,
-		snap: snap, hold: e.store.NewHold(),
-		state: stateActive, members: make(map[member]func()), lastUse: now, changed: make(chan struct{}),
-		jobs: make(map[string]*job), items: make(map[string]*item), stalled: make(map[string]*part), held: make(map[string]bool), trees: make(map[hashing.Digest]*index.Tree), removed: make(map[string]bool),
-	}
-	src := s.enterShelves(pinned{snap, e.store})
+	s := e.blankSession(id, o, explicit, snap)
+	src := s.enterShelves(pinned{snap, e.store}, nil, nil)
 	fail := func(err error) (*Session, error) {
 		s.leaveShelves()
 		s.snap.Release()
@@ -211,17 +207,31 @@ func (e *Engine) openSession(id string, o StartOptions, explicit bool, snap *ind
 	if err != nil {
 		return fail(err)
 	}
-	s.view = view
-	view.account = e.account(o.UID)
-	view.gained.account = view.account
-	view.account.follow(s)
-	view.onListing, view.onLocking = s.listing, s.locking
+	s.adoptView(view)
 	s.holdGained()
 	s.redo(sealed)
-	if inv := e.invalidator(); inv != nil {
-		view.onInvalid(inv.EntryChanged)
-	}
 	return s, nil
+}
+
+// blankSession makes a session that has no view yet.
+func (e *Engine) blankSession(id string, o StartOptions, explicit bool, snap *index.Snapshot) *Session {
+	now := e.o.Now()
+	return &Session{
+		e: e, id: id, uid: o.UID, gid: o.GID, start: o, explicit: explicit, started: now,
+		snap: snap, hold: e.store.NewHold(),
+		state: stateActive, members: make(map[member]func()), lastUse: now, changed: make(chan struct{}),
+		jobs: make(map[string]*job), items: make(map[string]*item), stalled: make(map[string]*part), held: make(map[string]bool), trees: make(map[hashing.Digest]*index.Tree), removed: make(map[string]bool),
+	}
+}
+
+// adoptView makes a view, which nobody uses yet, the session's.
+func (s *Session) adoptView(v *View) {
+	s.view = v
+	v.account = s.e.account(s.uid)
+	v.gained.account = v.account
+	v.account.follow(s)
+	v.onListing, v.onLocking = s.listing, s.locking
+	v.onInvalid(s.e.entryChanged)
 }
 
 // dir is where the session keeps everything on disk.

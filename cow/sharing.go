@@ -85,7 +85,7 @@ func (e *Engine) withdraw() error {
 	if e.o.Sharing != ShareAll {
 		moved := make(map[uint32]int)
 		info := index.CommitInfo{UID: e.owner, Label: "sharing", What: []string{"verified packages are shared by another rule: " + now}}
-		_, err := e.store.Update(e.ctx, info, func(tx *index.Tx) error {
+		_, err := e.store.Update(e.working(), info, func(tx *index.Tx) error {
 			clear(moved)
 			return e.withdrawIn(tx, "", moved)
 		})

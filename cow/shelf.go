@@ -14,6 +14,8 @@ type Shelf interface {
 	Path() string
 	// Enter lets a session rely on what is there now.
 	Enter() ShelfTicket
+	// Reenter gives a session, that had a ticket from an earlier process, the same again.
+	Reenter(since uint64) ShelfTicket
 	// Offer says that packages were published in SharedSpace, as verified. They are
 	// there when it returns.
 	Offer(names ...string)
@@ -28,6 +30,8 @@ type ShelfTicket interface {
 	Hides(name string, tree hashing.Digest) bool
 	// Holds tells whether it is there now, for as long as the ticket.
 	Holds(name string, tree hashing.Digest) bool
+	// Since names what the ticket is for: see Shelf.Reenter.
+	Since() uint64
 	Leave()
 }
 
@@ -131,18 +135,27 @@ func linkTo(shelf, name string, e *index.Entry) index.Entry {
 	return index.Entry{Kind: index.KindSymlink, Mode: 0o777, Owner: e.Owner, Mtime: e.Mtime, Link: shelf + "/" + name}
 }
 
-// enterShelves gives a new session its tickets, and returns the source of its view.
-func (s *Session) enterShelves(src source) source {
+// enterShelf returns a new ticket, or that of an earlier process.
+func enterShelf(sh Shelf, since *uint64) ShelfTicket {
+	if since == nil {
+		return sh.Enter()
+	}
+	return sh.Reenter(*since)
+}
+
+// enterShelves gives a session its tickets, the same as before if it had any in an
+// earlier process, and returns the source of its view.
+func (s *Session) enterShelves(src source, since, rattlerSince *uint64) source {
 	if sh := s.e.o.Shelf; sh != nil {
 		// Also for those that see everything on the mount: one of their processes may be
 		// taking files from the shelf that it knows from an earlier session.
-		s.ticket = sh.Enter()
+		s.ticket = enterShelf(sh, since)
 		if s.start.BesideShelf && s.start.fresh {
 			src = besideShelf{src, s.ticket}
 		}
 	}
 	if sh := s.e.o.RattlerShelf; sh != nil && s.uid == s.e.owner {
-		s.rattlerTicket = sh.Enter()
+		s.rattlerTicket = enterShelf(sh, rattlerSince)
 		if s.start.fresh {
 			src = byShelf{src, s.rattlerTicket, PrivateSpace(s.uid) + "/" + rattlerDir, sh.Path()}
 		}

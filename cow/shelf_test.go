@@ -28,6 +28,8 @@ func (f *fakeShelf) Enter() ShelfTicket {
 	return &fakeTicket{f}
 }
 
+func (f *fakeShelf) Reenter(uint64) ShelfTicket { return f.Enter() }
+
 func (f *fakeShelf) Offer(names ...string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -47,6 +49,8 @@ func (t *fakeTicket) Hides(name string, tree hashing.Digest) bool {
 }
 
 func (t *fakeTicket) Holds(name string, tree hashing.Digest) bool { return t.Hides(name, tree) }
+
+func (t *fakeTicket) Since() uint64 { return 0 }
 
 func (t *fakeTicket) Leave() {
 	t.f.mu.Lock()
@@ -119,6 +123,7 @@ type digestTicket struct{ got *hashing.Digest }
 
 func (d digestTicket) Hides(_ string, tree hashing.Digest) bool { *d.got = tree; return false }
 func (d digestTicket) Holds(string, hashing.Digest) bool        { return false }
+func (d digestTicket) Since() uint64                            { return 0 }
 func (d digestTicket) Leave()                                   {}
 
 // rattlerPackage makes a package as rattler's clients do.

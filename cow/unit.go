@@ -96,29 +96,46 @@ func (s *Session) trigger(root string, complete bool) {
 	j.again = true
 	j.running = true
 	s.mu.Unlock()
-	if start && !s.e.background(func() { s.run(root, j) }) {
-		s.mu.Lock()
-		j.running = false // the engine is closing, and looks at everything itself
-		s.mu.Unlock()
+	if start && !s.e.begin(func() { s.run(root, j) }) {
+		s.putOff(root, j)
+	}
+}
+
+// putOff ends a run of a job that is to run again: the engine is closing, and looks at
+// everything itself, or it is paused, and triggers the job when it goes on.
+func (s *Session) putOff(root string, j *job) {
+	s.mu.Lock()
+	j.running = false
+	s.mu.Unlock()
+	if s.e.goesOn() { // in between: it has overlooked the job
+		s.trigger(root, false)
 	}
 }
 
 // run commits a package, again as long as its client goes on changing it.
 func (s *Session) run(root string, j *job) {
 	for {
+		paused := s.e.isPaused()
 		s.mu.Lock()
 		if !j.again {
 			j.running = false
 			s.mu.Unlock()
 			return
 		}
+		if paused {
+			s.mu.Unlock()
+			s.putOff(root, j)
+			return
+		}
 		j.again = false
 		s.mu.Unlock()
 
-		err := s.commitPackage(s.e.ctx, root)
+		err := s.commitPackage(s.e.working(), root)
 
+		stopped := canceled(err) && s.e.isPaused()
 		s.mu.Lock()
 		j.why = err
+		j.again = j.again || stopped
 		complete := j.complete
 		s.mu.Unlock()
 		if complete && !fault.Is(err, fault.Busy) { // that of which something is still open comes yet

@@ -185,15 +185,18 @@ func newWorldAt(t tb, dir string) *world {
 
 func (w *world) open() {
 	w.t.Helper()
-	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
 	if w.store, err = index.Open(w.dir, index.Options{Logger: slog.New(slog.DiscardHandler)}); err != nil {
 		w.t.Fatal(err)
 	}
-	w.e, err = New(w.store, Options{Procs: w.procs, Logger: log, MountPoint: w.mount, Sharing: w.sharing, Trusted: w.trusted, Quota: w.quota, Now: func() time.Time { return w.now }})
-	if err != nil {
+	if w.e, err = New(w.store, w.options()); err != nil {
 		w.t.Fatal(errors.Join(err, w.store.Close()))
 	}
+}
+
+func (w *world) options() Options {
+	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	return Options{Procs: w.procs, Logger: log, MountPoint: w.mount, Sharing: w.sharing, Trusted: w.trusted, Quota: w.quota, Now: func() time.Time { return w.now }}
 }
 
 // close stops the daemon in order.

@@ -34,6 +34,9 @@ type onShelf struct{ *shelf.Shelf }
 // Enter implements cow.Shelf.
 func (s onShelf) Enter() cow.ShelfTicket { return s.Shelf.Enter() }
 
+// Reenter implements cow.Shelf.
+func (s onShelf) Reenter(since uint64) cow.ShelfTicket { return s.Shelf.Reenter(since) }
+
 // shelfChanged has the shelf compared with the head.
 func (a *api) shelfChanged() {
 	if a.daemon == nil {

@@ -2,6 +2,7 @@ package index
 
 import (
 	"maps"
+	"slices"
 	"sync"
 
 	"condafs/hashing"
@@ -53,6 +54,13 @@ func (h *Hold) Tree(d hashing.Digest) {
 		h.trees[d] = struct{}{}
 		h.held.trees.add(d)
 	}
+}
+
+// Contents returns what is held.
+func (h *Hold) Contents() (blobs, trees []hashing.Digest) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Collect(maps.Keys(h.blobs)), slices.Collect(maps.Keys(h.trees))
 }
 
 // Release ends the hold. Calls after the first do nothing.

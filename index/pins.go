@@ -14,7 +14,8 @@ type pins struct {
 	head     Seq
 	counts   map[Seq]int
 	sessions map[string]Seq
-	discard  func(Seq) // told the oldest state that is still needed
+	waiting  map[Seq]int // of counts, those that nobody has taken yet; see inherit
+	discard  func(Seq)   // told the oldest state that is still needed
 }
 
 func newPins(discard func(Seq)) *pins {
@@ -56,6 +57,29 @@ func (p *pins) addHead() Seq {
 	defer p.mu.Unlock()
 	p.counts[p.head]++
 	return p.head
+}
+
+// inherit pins states that were pinned in another process, before anything can be
+// dropped.
+func (p *pins) inherit(seqs []Seq) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiting = make(map[Seq]int)
+	for _, seq := range seqs {
+		p.counts[seq]++
+		p.waiting[seq]++
+	}
+}
+
+// takeInherited gives one of those pins to the caller.
+func (p *pins) takeInherited(seq Seq) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waiting[seq] == 0 {
+		return false
+	}
+	p.waiting[seq]--
+	return true
 }
 
 // readable tells whether a state is pinned already. One that is not may have lost
@@ -144,6 +168,15 @@ func (p *pins) live() map[Seq]bool {
 func (s *Store) Pin(seq Seq) (*Snapshot, error) {
 	if err := s.pins.add(seq); err != nil {
 		return nil, err
+	}
+	return &Snapshot{store: s, seq: seq}, nil
+}
+
+// Inherited returns a pin that the store was opened with. What was not there is
+// fault.Stale.
+func (s *Store) Inherited(seq Seq) (*Snapshot, error) {
+	if !s.pins.takeInherited(seq) {
+		return nil, fault.New("inherit snapshot", fmt.Sprint(seq), fault.Stale, nil)
 	}
 	return &Snapshot{store: s, seq: seq}, nil
 }

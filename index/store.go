@@ -25,6 +25,15 @@ type Options struct {
 	// Damaged, if not nil, is told of each blob that turned out to be damaged when
 	// somebody opened it. It must return at once.
 	Damaged func(d hashing.Digest)
+	// Inherit is what another process that had the store open hands over, or nil.
+	Inherit *Inheritance
+}
+
+// Inheritance is what must not be given up between two processes that have a store open
+// one after the other.
+type Inheritance struct {
+	Lock *os.File // see Store.LockFile; the store's from then on
+	Pins []Seq    // states that stay readable until Inherited takes them, each as often as it is here
 }
 
 // Store is an open store. Its methods are safe for concurrent use.
@@ -37,6 +46,7 @@ type Store struct {
 	db   *badger.DB
 
 	damaged func(d hashing.Digest) // Options.Damaged
+	inherit *Inheritance
 
 	life   sync.RWMutex // read-held while the database is used
 	closed bool
@@ -78,7 +88,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if _, _, err := readIdentity(dir); err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, log: o.Logger, damaged: o.Damaged, held: newHeld(), trees: newTreeCache(), space: space{dir: dir}}
+	s := &Store{dir: dir, log: o.Logger, damaged: o.Damaged, inherit: o.Inherit, held: newHeld(), trees: newTreeCache(), space: space{dir: dir}}
 	s.ending, s.end = context.WithCancel(context.Background())
 	if err := s.open(); err != nil {
 		s.end()
@@ -88,7 +98,9 @@ func Open(dir string, o Options) (*Store, error) {
 }
 
 func (s *Store) open() (err error) {
-	if s.lock, err = lockStore(s.dir); err != nil {
+	if in := s.inherit; in != nil {
+		s.lock = in.Lock
+	} else if s.lock, err = lockStore(s.dir); err != nil {
 		return err
 	}
 	if s.root, err = os.Open(s.dir); err != nil {
@@ -117,6 +129,9 @@ func (s *Store) open() (err error) {
 	}
 	failpoint.Hit(failpoint.OpenDatabase, s.dir)
 	s.pins = newPins(func(seq Seq) { s.db.SetDiscardTs(uint64(seq)) })
+	if in := s.inherit; in != nil {
+		s.pins.inherit(in.Pins)
+	}
 	s.commits = newCommitter(s, s.db.MaxVersion())
 	if err := s.recover(); err != nil {
 		return err
@@ -270,6 +285,10 @@ func (s *Store) release() error {
 	}
 	return errors.Join(errs...)
 }
+
+// LockFile is what keeps other processes from opening the store. A process that gets
+// a copy of it, and opens the store with that, takes its place.
+func (s *Store) LockFile() *os.File { return s.lock }
 
 // Dir returns the store's directory, absolute.
 func (s *Store) Dir() string { return s.dir }

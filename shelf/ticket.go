@@ -23,6 +23,18 @@ func (s *Shelf) Enter() *Ticket {
 	return t
 }
 
+// Since is which state of the shelf the ticket is for.
+func (t *Ticket) Since() uint64 { return t.gen }
+
+// Reenter gives a session, that had a ticket of an earlier process, the same again.
+func (s *Shelf) Reenter(since uint64) *Ticket {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := &Ticket{s: s, gen: since}
+	s.tickets[t] = struct{}{}
+	return t
+}
+
 // Hides tells whether the package of this name and tree is on the shelf for the
 // ticket's session. The answer never changes.
 func (t *Ticket) Hides(name string, tree hashing.Digest) bool {
