@@ -145,7 +145,12 @@ type nodeImage struct {
 	Linked   uint64
 	Split    bool
 	Orphan   int // a descriptor, or -1
-	Last     *Attr
+	Last     *remainsImage
+}
+
+type remainsImage struct {
+	Attr   Attr
+	Target string
 }
 
 type linkImage struct {
@@ -172,7 +177,6 @@ type handleImage struct {
 	Node        int
 	FD          int
 	Writable    bool
-	Append      bool
 	Passthrough bool
 	Lower       int // one more than the place; 0: none
 }

@@ -55,7 +55,7 @@ func (v *View) draw(known []*Node) *viewDrawing {
 	for h := range v.handles {
 		d.handles = append(d.handles, h)
 		d.img.Handles = append(d.img.Handles, handleImage{
-			Node: d.nodes[h.n], FD: int(h.f.Fd()), Writable: h.writable, Append: h.append,
+			Node: d.nodes[h.n], FD: int(h.f.Fd()), Writable: h.writable,
 			Passthrough: h.passthrough.Load(), Lower: d.object(h.lower),
 		})
 	}
@@ -79,7 +79,10 @@ func (d *viewDrawing) drawNode(n *Node) nodeImage {
 	img := nodeImage{
 		ID: n.id, Type: n.typ, Ino: n.ino, Refs: n.refs.Load(), Lower: d.object(n.lower), Upper: n.upper,
 		HasNames: n.names != nil, Mark: markImage{n.mark.ino, n.mark.mode, n.mark.hasMode, n.mark.whiteout},
-		Linked: n.linked, Split: n.split, Orphan: n.orphan, Last: n.last,
+		Linked: n.linked, Split: n.split, Orphan: n.orphan,
+	}
+	if n.last != nil {
+		img.Last = &remainsImage{n.last.Attr, n.last.target}
 	}
 	for _, l := range n.links {
 		img.Links = append(img.Links, linkImage{d.nodes[l.dir], l.name})
@@ -228,7 +231,10 @@ func (v *View) restoreNode(img *nodeImage, objects []*object) *Node {
 	n := &Node{
 		id: img.ID, view: v, typ: img.Type, ino: img.Ino, lower: objects[img.Lower], upper: img.Upper,
 		mark:   mark{img.Mark.Ino, img.Mark.Mode, img.Mark.HasMode, img.Mark.Whiteout},
-		linked: img.Linked, split: img.Split, orphan: img.Orphan, last: img.Last,
+		linked: img.Linked, split: img.Split, orphan: img.Orphan,
+	}
+	if img.Last != nil {
+		n.last = &remains{img.Last.Attr, img.Last.Target}
 	}
 	n.refs.Store(img.Refs)
 	v.refs.Add(img.Refs)
@@ -249,7 +255,7 @@ func (v *View) restoreNode(img *nodeImage, objects []*object) *Node {
 
 func (v *View) restoreHandle(img handleImage, n *Node, objects []*object) *Handle {
 	h := &Handle{
-		n: n, f: os.NewFile(uintptr(img.FD), "overlay file"), writable: img.Writable, append: img.Append,
+		n: n, f: os.NewFile(uintptr(img.FD), "overlay file"), writable: img.Writable,
 		lower: objects[img.Lower],
 	}
 	h.passthrough.Store(img.Passthrough)

@@ -68,22 +68,22 @@ func values(m map[*Node]*Node, keys []*Node) (list []*Node) {
 // sorted counts what two images of the same view have in common, whatever the order.
 func sorted(img *viewImage) any {
 	type node struct {
-		typ        uint32
-		ino, link  uint64
-		refs       int64
-		names      int
-		links      int
-		upper      bool
-		split      bool
-		lower      bool
-		orphan     bool
-		mark       markImage
-		haveNames  bool
-		attributes Attr
+		typ       uint32
+		ino, link uint64
+		refs      int64
+		names     int
+		links     int
+		upper     bool
+		split     bool
+		lower     bool
+		orphan    bool
+		mark      markImage
+		haveNames bool
+		remains   remainsImage
 	}
 	nodes := make(map[uint64]node)
 	for _, n := range img.Nodes {
-		var last Attr
+		var last remainsImage
 		if n.Last != nil {
 			last = *n.Last
 		}

@@ -1,0 +1,64 @@
+package cow
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// What becomes of each field when another process takes over. Who adds one has to say it here: a field that is
+// forgotten is lost at each upgrade.
+var handedOver = []struct {
+	of       any
+	image    string // fields that are in the image
+	restored string // made anew from others, or from the options
+	idle     string // says nothing while the engine is paused
+}{
+	{Engine{}, "head sessions", "store o log owner gid inv slots accounting accounts members foreign",
+		"mu ctx stop waits unwait closed paused running idle flights"}, // of flights, what sessions are on the way with
+	{Session{}, "id uid gid start explicit foreign started snap hold view ticket rattlerTicket suspended state members lastUse killed outcome report failure jobs items stalled held trees removed pins recorded gone",
+		"e", "once work publishing recording changed mu"},
+	{View{}, "root retired gained gens markedUnseen handles", "upperDir rootfd workfd uid gid refs tmp dirs invalid onListing onLocking lower linked orphans account",
+		"copies queue mu closed removing hmu"},
+	{Node{}, "id typ ino refs links lower upper names mark linked split orphan last", "view children handles", "copying dropped"},
+	{Handle{}, "n f writable lower passthrough", "", "released"},
+	{remains{}, "Attr target", "", ""},
+	{link{}, "dir name", "", ""},
+	{upperName{}, "typ whiteout marked ino", "", ""},
+	{mark{}, "ino mode hasMode whiteout", "", ""},
+	{object{}, "TreeEntry ino path pkg at", "", ""},
+	{packageDir{}, "digest seed", "", ""},
+	{generations{}, "last at moved", "", ""},
+	{gained{}, "dirs seen", "file log account", ""},
+	{gain{}, "obj entry gone", "", ""},
+	{job{}, "complete again", "", "running why"},
+	{item{}, "path public base settled manifest", "unit", ""},
+	{part{}, "path gen shown public overlay", "unit", ""},
+	{form{}, "entry tree", "", ""},
+	{flight{}, "roots", "", "events stalled"},
+	{headView{}, "view snap", "e", "mu gone"},
+	{StartOptions{}, "PID UID GID Label Command Ephemeral fresh BesideShelf OnFailure", "", ""},
+	{member{}, "ID UID", "", ""},
+}
+
+func TestEveryFieldIsHandedOver(t *testing.T) {
+	for _, h := range handedOver {
+		typ := reflect.TypeOf(h.of)
+		told := strings.Fields(h.image + " " + h.restored + " " + h.idle)
+		var has []string
+		for i := range typ.NumField() {
+			has = append(has, typ.Field(i).Name)
+		}
+		for _, f := range has {
+			if !slices.Contains(told, f) {
+				t.Errorf("%s.%s is new: put it into the image (image.go), or say here why not", typ.Name(), f)
+			}
+		}
+		for _, f := range told {
+			if !slices.Contains(has, f) {
+				t.Errorf("%s has no field %s any more", typ.Name(), f)
+			}
+		}
+	}
+}
