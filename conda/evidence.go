@@ -22,9 +22,10 @@ type FileInfo struct {
 	Mode uint32 // permission bits
 	Size int64  // bytes, of a regular file
 	Link string // target, of a symlink
-	// Sums hashes a regular file; it must compute SHA-256 too. [VerifyPackage]
-	// calls it once for each file, from several goroutines.
-	Sums func() (hashing.Sums, error)
+	// Sums hashes a regular file, by extra too. [VerifyPackage] calls it from
+	// several goroutines, once for each file; where [ArchiveEvidence.Unpacked] is
+	// asked, before that once with no extra, and that is all if the answer is yes.
+	Sums func(extra hashing.Extra) (hashing.Sums, error)
 }
 
 // FileSet is an extracted package, wherever it lies. Paths are relative to the
@@ -73,4 +74,10 @@ type ArchiveEvidence struct {
 	Size int64 // bytes
 	Fn   string
 	Sums hashing.Sums // with SHA-256 and MD5, see [Record.Fits]
+
+	// Unpacked, if not nil, tells whether the files, all of which have been hashed,
+	// are known to be what an archive with these sums holds, as somebody has
+	// compared just that before. Then this one is not unpacked again. It is asked
+	// only if the record fits the archive.
+	Unpacked func() (bool, error)
 }

@@ -57,12 +57,12 @@ func (s *memSet) Entries() iter.Seq2[string, FileInfo] {
 	return func(yield func(string, FileInfo) bool) {
 		for p, f := range s.files {
 			info := f.FileInfo
-			info.Sums = func() (hashing.Sums, error) {
+			info.Sums = func(extra hashing.Extra) (hashing.Sums, error) {
 				s.hashed.Add(1)
 				if s.fail != nil {
 					return hashing.Sums{}, s.fail
 				}
-				return hashing.Reader(strings.NewReader(f.body), hashing.SHA256)
+				return hashing.Reader(strings.NewReader(f.body), extra)
 			}
 			if !yield(p, info) {
 				return

@@ -88,6 +88,9 @@ func (s *Session) preparePackage(ctx context.Context, root string) ([]*part, err
 	if archive != nil {
 		defer archive.close()
 	}
+	if err := s.recall(c, evidence); err != nil {
+		return nil, err
+	}
 	verdict, err := conda.VerifyPackage(ctx, path.Base(root), c, evidence, s.e.o.Limits)
 	if err != nil {
 		return nil, err
@@ -192,7 +195,7 @@ func (c *content) Entries() iter.Seq2[string, conda.FileInfo] {
 		for i := range c.list[1:] {
 			i++
 			h := &c.list[i]
-			info := conda.FileInfo{Kind: special, Mode: h.Mode, Size: h.Size, Link: h.Link, Sums: func() (hashing.Sums, error) { return c.hash(i) }}
+			info := conda.FileInfo{Kind: special, Mode: h.Mode, Size: h.Size, Link: h.Link, Sums: func(extra hashing.Extra) (hashing.Sums, error) { return c.hash(i, extra) }}
 			switch h.Kind {
 			case index.KindDir:
 				info.Kind = conda.DirectoryFile
@@ -217,12 +220,12 @@ func (c *content) Open(rel string) (io.ReadCloser, error) {
 	return h.Open()
 }
 
-func (c *content) hash(i int) (hashing.Sums, error) {
+func (c *content) hash(i int, extra hashing.Extra) (hashing.Sums, error) {
 	f, err := c.list[i].Open()
 	if err != nil {
 		return hashing.Sums{}, err
 	}
-	sums, err := hashing.File(f, hashing.SHA256)
+	sums, err := hashing.File(f, extra)
 	if err := errors.Join(err, f.Close()); err != nil {
 		return hashing.Sums{}, err
 	}
@@ -230,59 +233,75 @@ func (c *content) hash(i int) (hashing.Sums, error) {
 	return sums, nil
 }
 
+// tree makes the tree of a directory whose files have been hashed, as the view shows
+// it.
+func (c *content) tree() (*index.Tree, error) {
+	b := index.NewTreeBuilder(c.list[0].TreeEntry)
+	for i := range c.list[1:] {
+		i++
+		if err := b.Add(c.list[i].Path, c.entry(i)); err != nil {
+			return nil, err
+		}
+	}
+	return b.Build()
+}
+
+// entry returns what is at i of the list, with the digest of what was read.
+func (c *content) entry(i int) index.TreeEntry {
+	e := c.list[i].TreeEntry
+	if e.Kind == index.KindFile {
+		e.Digest, e.Size = c.sums[i].Blake3, c.sums[i].Size
+	}
+	return e
+}
+
 // treePart makes the trees of a package that has passed its checks, and so has
 // been hashed.
 func (s *Session) treePart(u conda.Unit, c *content, v conda.Verdict) (*part, error) {
 	p := &part{unit: u, path: u.Root, gen: c.gen, overlay: make(map[string]hashing.Digest)}
+	shown, err := c.tree()
+	if err != nil {
+		return nil, err
+	}
 	root := c.list[0].TreeEntry
-	shown := index.NewTreeBuilder(root)
 	root.Mode = conda.NormalMode(conda.DirectoryFile, root.Mode)
-	public := index.NewTreeBuilder(root)
+	b := index.NewTreeBuilder(root)
 	inOverlay := !c.list[0].Lower
 	for i, h := range c.list {
 		if i == 0 {
 			continue
 		}
-		e := h.TreeEntry
-		if e.Kind == index.KindFile {
-			e.Digest, e.Size = c.sums[i].Blake3, c.sums[i].Size
-			if !h.Lower {
-				p.overlay[h.Path] = e.Digest
-			}
-		}
+		e := c.entry(i)
 		inOverlay = inOverlay || !h.Lower
-		if err := shown.Add(h.Path, e); err != nil {
-			return nil, err
-		}
 		switch e.Kind {
 		case index.KindDir:
 			e.Mode = conda.NormalMode(conda.DirectoryFile, e.Mode)
 		case index.KindFile:
+			if !h.Lower {
+				p.overlay[h.Path] = e.Digest
+			}
 			e.Mode = conda.NormalMode(conda.RegularFile, e.Mode)
 			if err := s.rewrite(u.Root+"/"+h.Path, &e, h.Open); err != nil {
 				return nil, err
 			}
 		}
-		if err := public.Add(h.Path, e); err != nil {
+		if err := b.Add(h.Path, e); err != nil {
 			return nil, err
 		}
 	}
 	if !inOverlay {
 		p.overlay = nil
 	}
-	var err error
-	if p.shown, err = s.treeForm(shown, v); err != nil {
+	public, err := b.Build()
+	if err != nil {
 		return nil, err
 	}
-	p.public, err = s.treeForm(public, v)
-	return p, err
+	p.shown, p.public = s.treeForm(shown, v), s.treeForm(public, v)
+	return p, nil
 }
 
-func (s *Session) treeForm(b *index.TreeBuilder, v conda.Verdict) (form, error) {
-	t, err := b.Build()
-	if err != nil {
-		return form{}, err
-	}
+// treeForm returns what the store knows of a package with this tree and verdict.
+func (s *Session) treeForm(t *index.Tree, v conda.Verdict) form {
 	root := t.At(0)
 	f := form{tree: t, entry: index.Entry{
 		Kind: index.KindTree, Trust: uint8(v.Trust), Mode: root.Mode, Owner: s.uid, Mtime: root.Mtime,
@@ -291,7 +310,7 @@ func (s *Session) treeForm(b *index.TreeBuilder, v conda.Verdict) (form, error) 
 	if v.Record != nil {
 		f.entry.SHA256 = v.Record.SHA256
 	}
-	return f, nil
+	return f
 }
 
 // maxText bounds metadata that is searched for session paths.
@@ -393,8 +412,15 @@ func (s *Session) prepareArchive(ctx context.Context, u conda.Unit) (*part, erro
 			}
 		}
 	}
-	if s.provenByRepodata(u, fn, f.sums) {
+	known, err := s.knownArchive(u.Root, f.sums.Blake3)
+	if err != nil {
+		return nil, err
+	}
+	if known == conda.TrustVerified || s.provenByRepodata(u, fn, f.sums) {
 		return f.part(s, conda.TrustVerified), nil
+	}
+	if known == conda.TrustConsistent {
+		return f.part(s, known), nil
 	}
 	if _, err := conda.CheckArchive(ctx, f, f.sums.Size, fn, s.e.o.Limits); err != nil {
 		if misfit != "" && fault.Is(err, fault.Corrupt) {

@@ -125,7 +125,7 @@ const special conda.FileKind = 255
 func (s *source) Entries() iter.Seq2[string, conda.FileInfo] {
 	return func(yield func(string, conda.FileInfo) bool) {
 		for _, o := range s.objects {
-			info := conda.FileInfo{Kind: special, Mode: o.Mode, Size: o.Size, Link: o.Link, Sums: o.copy}
+			info := conda.FileInfo{Kind: special, Mode: o.Mode, Size: o.Size, Link: o.Link, Sums: func(hashing.Extra) (hashing.Sums, error) { return o.copy() }}
 			switch {
 			case o.other:
 			case o.Kind == index.KindDir:
