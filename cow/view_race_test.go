@@ -116,9 +116,7 @@ func TestClientsRace(t *testing.T) {
 			r.v.Generation(p)
 			r.v.Writers(p)
 			h, err := r.v.Harvest(p)
-			if err == nil && rnd.rand.IntN(4) == 0 {
-				err = r.v.Dropped(p)
-			} else if err == nil && len(h.Entries) > 0 && strings.Count(p, "/") == 1 {
+			if err == nil && len(h.Entries) > 0 && strings.Count(p, "/") == 1 {
 				err = r.seal(p)
 			}
 			if !expected(err) {
