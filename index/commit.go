@@ -3,6 +3,7 @@ package index
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -39,9 +40,10 @@ type committer struct {
 	done    chan struct{} // closed when the goroutine has ended; nil before start
 
 	// Of the goroutine alone:
-	next   uint64 // the next version number
-	quiet  int    // keys that were written since head has moved
-	broken error  // after a failed write: what is on disk is not known
+	next    uint64 // the next version number
+	quiet   int    // keys that were written since head has moved
+	broken  error  // after a failed write: what is on disk is not known
+	journal journal
 }
 
 // request is one writer that waits.
@@ -74,6 +76,7 @@ type batch struct {
 
 func newCommitter(s *Store, newest uint64) *committer {
 	c := &committer{store: s, syncfs: unix.Syncfs, next: newest + 1}
+	c.journal = journal{dir: s.dir, uuid: s.id.UUID, version: newest}
 	c.wake.L = &c.mu
 	return c
 }
@@ -178,36 +181,66 @@ func (c *committer) write(b *batch) (Seq, error) {
 	ops := b.ops()
 	head := c.store.Head()
 	trees := b.treeOps()
-	if len(ops) == 0 && len(trees) == 0 {
+	if len(ops) == 0 && len(trees) == 0 && len(b.commits) == 0 {
 		return head, nil
 	}
 	failpoint.Hit(failpoint.CommitBegin, c.store.dir)
 	if err := c.makeRoom(int64(b.bytes)); err != nil {
 		return 0, err
 	}
-	if b.files {
-		failpoint.Hit(failpoint.CommitSync, c.store.dir)
-		if err := c.syncfs(int(c.store.root.Fd())); err != nil {
-			return 0, c.breakDown(fmt.Errorf("syncfs: %w", err))
-		}
-		failpoint.Hit(failpoint.CommitSynced, c.store.dir)
-	}
 	if c.quiet += len(ops); c.quiet >= quietWrites {
 		b.moves = true
 	}
-	commits := b.moves || len(b.commits) > 0
+	seq := c.next // of the record: trees may count it up before the commit
+	ops, sum, err := c.record(b, ops)
+	if err != nil {
+		if fault.Is(err, fault.IO) {
+			return 0, c.breakDown(err)
+		}
+		return 0, err
+	}
+	if err := c.sync(b); err != nil {
+		return 0, c.breakDown(errors.Join(err, c.journal.takeBack()))
+	}
+	if err = c.decide(b, ops, trees); err != nil {
+		err = errors.Join(err, c.journal.takeBack())
+	} else if len(b.commits) > 0 {
+		c.journal.committed(seq, sum)
+	}
+	return c.finish(b.moves || len(b.commits) > 0, err)
+}
+
+// sync makes what a commit refers to durable, and its record in the journal.
+func (c *committer) sync(b *batch) error {
+	switch {
+	case b.files:
+		failpoint.Hit(failpoint.CommitSync, c.store.dir)
+		if err := c.syncfs(int(c.store.root.Fd())); err != nil {
+			return fmt.Errorf("syncfs: %w", err)
+		}
+		failpoint.Hit(failpoint.CommitSynced, c.store.dir)
+	case len(b.commits) > 0:
+		if err := c.journal.sync(); err != nil {
+			return fmt.Errorf("sync journal: %w", err)
+		}
+	}
+	return nil
+}
+
+// decide writes a group to the database, all of it or nothing.
+func (c *committer) decide(b *batch, ops, trees []op) error {
 	if together := append(trees, c.ops(b, ops, Seq(c.next))...); c.fits(together) {
-		return c.finish(commits, c.transaction(c.next, together))
+		return c.transaction(c.next, together)
 	}
 	// Trees may be there before anybody refers to them.
 	if err := c.transactions(trees); err != nil {
-		return 0, c.breakDown(err)
+		return err
 	}
 	failpoint.Hit(failpoint.CommitTrees, c.store.dir)
 	if last := c.ops(b, ops, Seq(c.next)); c.fits(last) {
-		return c.finish(commits, c.transaction(c.next, last))
+		return c.transaction(c.next, last)
 	}
-	return c.finish(commits, c.redo(ops, b.commits))
+	return c.redo(ops, b.commits)
 }
 
 // ops completes a group's writes with what depends on its version number.
@@ -224,6 +257,11 @@ func commitOps(s *Store, commits []CommitRecord, seq Seq) []op {
 		{key: keyHead, value: putNumbers(uint64(seq))},
 		{key: keyCounts, value: putNumbers(uint64(s.blobs.Load()), uint64(s.bytes.Load()))},
 	}
+	return append(ops, commitRecordOps(commits, seq)...)
+}
+
+func commitRecordOps(commits []CommitRecord, seq Seq) []op {
+	var ops []op
 	for i, r := range commits {
 		r.Seq = seq
 		value, err := json.Marshal(r)
@@ -253,8 +291,9 @@ func (c *committer) finish(commits bool, err error) (Seq, error) {
 
 // makeRoom fails while nothing was written yet, so that a full disk does no harm.
 func (c *committer) makeRoom(bytes int64) error {
-	// Once for the log, once for the table it becomes, once for a redo record.
-	if err := c.store.space.require(3 * bytes); err != nil {
+	// Once for the log, once for the table it becomes, once for a redo record, once
+	// for the journal and the trees beside it.
+	if err := c.store.space.require(4 * bytes); err != nil {
 		return err
 	}
 	return c.store.space.allocateLog()
@@ -267,6 +306,12 @@ func (c *committer) breakDown(err error) error {
 		WithHint("the store takes no more writes until it is opened again")
 	c.store.log.Error("a write to the store failed", "err", err)
 	return c.broken
+}
+
+// failure returns what has stopped all writing, if anything has.
+func (c *committer) failure() error {
+	_, err := c.do(context.Background(), &request{alone: true, prepare: func(*batch) error { return nil }})
+	return err
 }
 
 // fits tells whether Badger takes these in one transaction. It counts as Badger does,

@@ -35,6 +35,9 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
+	if dir := os.Getenv(dumpEnv); dir != "" {
+		os.Exit(dump(dir))
+	}
 	os.Exit(m.Run())
 }
 

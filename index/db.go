@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -25,8 +26,9 @@ const (
 	logBytes     = memTableSize + maxTxnBytes // what a log is written to before the next one
 )
 
-func openDB(dir string, log *slog.Logger) (*badger.DB, error) {
-	o := badger.DefaultOptions(filepath.Join(dir, dbName)).
+// dbOptions are those of the database in a directory.
+func dbOptions(path string, log *slog.Logger) badger.Options {
+	return badger.DefaultOptions(path).
 		WithLogger(badgerLog{log}).
 		WithSyncWrites(true).
 		WithDetectConflicts(false). // there is one writer
@@ -42,19 +44,43 @@ func openDB(dir string, log *slog.Logger) (*badger.DB, error) {
 		// nothing there has to be collected. The file is there nevertheless.
 		WithValueThreshold(partSize + 1<<10).
 		WithValueLogFileSize(1 << 20)
-	db, err := badger.OpenManaged(o)
+}
+
+func openDB(dir string, log *slog.Logger) (db *badger.DB, err error) {
+	if _, err := os.Stat(filepath.Join(dir, dbName, badger.ManifestFilename)); err == nil {
+		damage, err := checkTables(dir)
+		if err != nil {
+			return nil, err
+		}
+		if len(damage) > 0 {
+			return nil, fault.New("open store", dir, fault.Corrupt, fmt.Errorf("its database is damaged: %w", damage[0])).
+				WithHint(rebuildHint(dir))
+		}
+	}
+	db, err = openBadger(dbOptions(filepath.Join(dir, dbName), log))
 	if err != nil {
 		e := fault.New("open store", dir, fault.KindOf(err), fmt.Errorf("its database: %w", err))
 		switch e.Kind {
 		case fault.Full:
 			return nil, e.WithHint(hintFull)
-		case fault.Other:
-			e.Kind = fault.Corrupt
-			return nil, e.WithHint("restore db/ from a backup, or import the packages into a new store")
+		case fault.Busy, fault.Permission, fault.ReadOnly, fault.TooMany:
+			return nil, e
 		}
-		return nil, e
+		// It says what it does not find or cannot decode in many ways.
+		e.Kind = fault.Corrupt
+		return nil, e.WithHint(rebuildHint(dir))
 	}
 	return db, nil
+}
+
+// openBadger opens a database. What Badger does not expect makes it panic.
+func openBadger(o badger.Options) (db *badger.DB, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%v", r)
+		}
+	}()
+	return badger.OpenManaged(o)
 }
 
 // view runs fn on what is visible at a timestamp. It keeps Close away meanwhile, so

@@ -76,8 +76,10 @@ func checkEmpty(dir string) error {
 }
 
 // writeIdentity makes the directory a store, atomically and durably.
-func writeIdentity(dir string) (identity, error) {
-	id := identity{Format: formatVersion, UUID: newUUID(), Created: time.Now().UTC().Truncate(time.Second)}
+func writeIdentity(dir string) (identity, error) { return writeIdentityOf(dir, newUUID()) }
+
+func writeIdentityOf(dir, uuid string) (identity, error) {
+	id := identity{Format: formatVersion, UUID: uuid, Created: time.Now().UTC().Truncate(time.Second)}
 	b, err := json.MarshalIndent(id, "", "  ")
 	if err != nil {
 		return identity{}, fault.New("make store", dir, fault.Other, err)

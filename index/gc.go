@@ -43,6 +43,10 @@ func (s *Store) GC(ctx context.Context, o GCOptions, progress func(done, total i
 	s.held.beginKeeping() // before the states are read: see Hold
 	defer s.held.endKeeping()
 	var r GCReport
+	// What the database has lost in silence would be garbage.
+	if whole, err := s.checkSum(ctx); err != nil || !whole {
+		return r, s.notWhole(ctx, err)
+	}
 	m, err := s.mark(ctx)
 	failpoint.Hit(failpoint.GCMarked, s.dir)
 	if err == nil {
@@ -56,11 +60,27 @@ func (s *Store) GC(ctx context.Context, o GCOptions, progress func(done, total i
 		failpoint.Hit(failpoint.GCForget, s.dir)
 		err = s.forgetCommits()
 		failpoint.Hit(failpoint.GCForgot, s.dir)
+		if err == nil {
+			err = s.sweepTreeFiles(ctx)
+		}
+		if err == nil {
+			err = s.checkpointIfDue(ctx)
+		}
 	}
 	if err != nil && ctx.Err() != nil {
 		return r, fault.New("collect garbage", s.dir, fault.Canceled, context.Cause(ctx))
 	}
 	return r, err
+}
+
+func (s *Store) notWhole(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return fault.New("collect garbage", s.dir, fault.Canceled, context.Cause(ctx))
+	case err == nil:
+		err = fault.New("collect garbage", s.dir, fault.Corrupt, errors.New("its database has lost entries")).WithHint(rebuildHint(s.dir))
+	}
+	return err
 }
 
 // untilClose ends a context also when Close begins.

@@ -2,6 +2,8 @@ package index
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"condafs/fault"
@@ -149,16 +151,32 @@ func (p *pins) removeSession(id string) {
 	p.settle()
 }
 
-// live returns every state that must stay, each once and in order, and head.
+// live returns every state that must stay, and head.
 func (p *pins) live() map[Seq]bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.liveLocked()
+}
+
+func (p *pins) liveLocked() map[Seq]bool {
 	out := map[Seq]bool{p.head: true}
 	for seq := range p.counts {
 		out[seq] = true
 	}
 	for _, seq := range p.sessions {
 		out[seq] = true
+	}
+	return out
+}
+
+// pinLive pins every state that is pinned by somebody, the oldest first and head last.
+func (s *Store) pinLive() []*Snapshot {
+	s.pins.mu.Lock()
+	defer s.pins.mu.Unlock()
+	var out []*Snapshot
+	for _, seq := range slices.Sorted(maps.Keys(s.pins.liveLocked())) {
+		s.pins.counts[seq]++
+		out = append(out, &Snapshot{store: s, seq: seq})
 	}
 	return out
 }

@@ -24,6 +24,8 @@ const latest = math.MaxUint64
 //	n                 → counters
 //	l                 → lifetime
 //	m NAME            → note
+//	u                 → sum of head's entries
+//	j                 → the last commit in the journal
 const (
 	prefixEntry      = 'e'
 	prefixTree       = 't'
@@ -38,6 +40,9 @@ var (
 	keyRedo   = []byte("R")
 	keyHead   = []byte("h")
 	keyCounts = []byte("n")
+	// keyJournal says which record of the journal made head what it is. Its version
+	// is head's, unless a condafs that knew no journal has moved head since.
+	keyJournal = []byte("j")
 )
 
 func entryKey(dir, name string) []byte {

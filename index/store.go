@@ -63,6 +63,8 @@ type Store struct {
 	// interrupted: the store was not closed the last time.
 	interrupted bool
 
+	checkpointed checkpointed
+
 	blobs atomic.Int64 // in objects/; exact after a collection, near otherwise
 	bytes atomic.Int64
 }
@@ -136,6 +138,10 @@ func (s *Store) open() (err error) {
 	if err := s.recover(); err != nil {
 		return err
 	}
+	work, err := s.settleJournal()
+	if err != nil {
+		return err
+	}
 	failpoint.Hit(failpoint.OpenRecovered, s.dir)
 	if err := s.beginLifetime(); err != nil {
 		return err
@@ -145,25 +151,9 @@ func (s *Store) open() (err error) {
 		return err
 	}
 	s.commits.start()
-	return nil
-}
-
-// checkDatabase finds a store that lost its database: Badger would quietly make an
-// empty one, and the next collection would remove every blob.
-func (s *Store) checkDatabase() error {
-	if _, err := os.Stat(filepath.Join(s.dir, dbName, "MANIFEST")); err == nil {
-		return nil
-	}
-	shards, err := os.ReadDir(filepath.Join(s.dir, objectsName))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fault.New("open store", s.dir, fault.Other, err)
-	}
-	for _, d := range shards {
-		blobs, err := os.ReadDir(filepath.Join(s.dir, objectsName, d.Name()))
-		if err != nil || len(blobs) > 0 {
-			return fault.New("open store", s.dir, fault.Corrupt, errors.New("it has blobs but no database in db/")).
-				WithHint("restore db/ from a backup, or import the packages into a new store")
-		}
+	if err := s.finishJournal(work); err != nil {
+		s.commits.stop()
+		return err
 	}
 	return nil
 }
@@ -173,7 +163,7 @@ func (s *Store) makeDirs() error {
 	if err := os.RemoveAll(s.StagingDir()); err != nil {
 		return fault.New("empty staging", s.dir, fault.Other, err)
 	}
-	for _, name := range []string{objectsName, stagingName, sessionsName, quarantineName} {
+	for _, name := range []string{objectsName, treesName, journalName, stagingName, sessionsName, quarantineName} {
 		if err := os.Mkdir(filepath.Join(s.dir, name), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return fault.New("make store", s.dir, fault.Other, err)
 		}
@@ -216,10 +206,12 @@ func (s *Store) recover() error {
 	return nil
 }
 
-// numbers reads a value of n numbers; they are 0 if it was never written.
-func (s *Store) numbers(key []byte, n int) ([]uint64, error) {
+// numbers reads the newest value of n numbers; they are 0 if it was never written.
+func (s *Store) numbers(key []byte, n int) ([]uint64, error) { return s.numbersAt(latest, key, n) }
+
+func (s *Store) numbersAt(ts uint64, key []byte, n int) ([]uint64, error) {
 	out := make([]uint64, n)
-	err := s.view(latest, func(txn *badger.Txn) error {
+	err := s.view(ts, func(txn *badger.Txn) error {
 		item, err := txn.Get(key)
 		if errors.Is(err, badger.ErrKeyNotFound) {
 			return nil
@@ -270,6 +262,9 @@ func (s *Store) Close() error {
 // release gives back whatever was taken.
 func (s *Store) release() error {
 	var errs []error
+	if s.commits != nil {
+		errs = append(errs, s.commits.journal.rotate(0))
+	}
 	if s.db != nil {
 		if err := s.db.Close(); err != nil {
 			errs = append(errs, fault.New("close store", s.dir, fault.Other, err))

@@ -33,7 +33,9 @@ const (
 	Size    ProblemKind = "size"    // a blob is shorter or longer than it should be
 	Content ProblemKind = "content" // a blob's bytes are not what its name says
 	BadTree ProblemKind = "tree"    // a tree is not there or does not decode
-	Foreign ProblemKind = "foreign" // something in objects/ that condafs did not put there
+	Foreign ProblemKind = "foreign" // something that condafs did not put where its files are
+	Index   ProblemKind = "index"   // the database is damaged, or has lost entries
+	Journal ProblemKind = "journal" // what the database could be made of again is damaged
 )
 
 // Problem is one thing that is wrong.
@@ -54,16 +56,25 @@ type VerifyReport struct {
 	Problems []Problem `json:"problems"`
 }
 
-// Verify compares the store with what head says it should hold, and names every
-// entry of head that is affected by what is wrong. Damage is a finding, not an error.
+// Verify compares the store with what head and the sessions say it should hold, and
+// names every entry of head that is affected by what is wrong. Damage is a finding,
+// not an error.
 // progress, if not nil, is told how many bytes were looked at and about how many
 // there are; it is called from several goroutines, one at a time.
 func (s *Store) Verify(ctx context.Context, o VerifyOptions, progress func(done, total int64)) (VerifyReport, error) {
 	ctx, cancel := s.untilClose(ctx)
 	defer cancel()
-	head := s.PinHead()
-	defer head.Release()
-	v := &verification{store: s, options: o, head: head.Seq(), progress: progress, pool: hashing.NewPool(0)}
+	states := s.pinLive()
+	defer func() {
+		for _, p := range states {
+			p.Release()
+		}
+	}()
+	v := &verification{store: s, options: o, progress: progress, pool: hashing.NewPool(0)}
+	for _, p := range states {
+		v.states = append(v.states, p.Seq())
+	}
+	v.head = v.states[len(v.states)-1]
 	err := v.run(ctx)
 	if err != nil && ctx.Err() != nil {
 		err = fault.New("verify", s.dir, fault.Canceled, context.Cause(ctx))
@@ -74,18 +85,27 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions, progress func(done,
 type verification struct {
 	store    *Store
 	options  VerifyOptions
+	states   []Seq // what must be whole, head last
 	head     Seq
 	progress func(done, total int64)
 	pool     *hashing.Pool
-	expected map[hashing.Digest]int64 // sizes of head's blobs that were not found yet
+	expected map[hashing.Digest]int64 // sizes of the states' blobs that were not found yet
 	badTrees map[hashing.Digest]string
+
+	headTrees map[hashing.Digest]struct{}
 
 	mu     sync.Mutex // guards report
 	report VerifyReport
 }
 
 func (v *verification) run(ctx context.Context) error {
+	if err := v.checkIndex(ctx); err != nil {
+		return err
+	}
 	if err := v.expect(ctx); err != nil {
+		return err
+	}
+	if err := v.checkJournal(ctx); err != nil {
 		return err
 	}
 	if err := v.compare(ctx); err != nil {
@@ -109,20 +129,31 @@ func (v *verification) run(ctx context.Context) error {
 	return nil
 }
 
-// expect collects what head refers to.
+// expect collects what the states refer to.
 func (v *verification) expect(ctx context.Context) error {
 	v.expected = make(map[hashing.Digest]int64)
 	v.badTrees = make(map[hashing.Digest]string)
+	v.headTrees = make(map[hashing.Digest]struct{})
 	trees := make(map[hashing.Digest]struct{})
-	err := v.store.eachVersion(ctx, []Seq{v.head}, func(_ string, e *Entry) error {
-		switch e.Kind {
-		case KindFile:
-			v.expected[e.Digest] = e.Size
-		case KindTree:
-			trees[e.Digest] = struct{}{}
+	collect := func(trees map[hashing.Digest]struct{}) func(string, *Entry) error {
+		return func(_ string, e *Entry) error {
+			switch e.Kind {
+			case KindFile:
+				v.expected[e.Digest] = e.Size
+			case KindTree:
+				trees[e.Digest] = struct{}{}
+			}
+			return nil
 		}
+	}
+	err := v.store.eachVersion(ctx, v.states, collect(trees))
+	if err == nil {
+		err = v.store.eachVersion(ctx, []Seq{v.head}, collect(v.headTrees))
+	}
+	if fault.Is(err, fault.Corrupt) {
+		v.add(Problem{Kind: Index, File: dbName, Detail: err.Error() + "; " + hintRebuild})
 		return nil
-	})
+	}
 	if err != nil {
 		return err
 	}
@@ -225,7 +256,7 @@ func (v *verification) looked(f objectFile) {
 func (v *verification) blame(ctx context.Context) error {
 	byDigest := make(map[hashing.Digest]*Problem)
 	for i := range v.report.Problems {
-		if p := &v.report.Problems[i]; p.Kind != Foreign {
+		if p := &v.report.Problems[i]; !p.Digest.IsZero() && p.Kind != Journal {
 			byDigest[p.Digest] = p
 		}
 	}
@@ -246,6 +277,9 @@ func (v *verification) blame(ctx context.Context) error {
 		}
 		return nil
 	})
+	if fault.Is(err, fault.Corrupt) {
+		return nil // told by checkIndex
+	}
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,23 @@ const (
 	RedoRepeat    Point = "redo.repeat"    // found by the next daemon
 )
 
+// The journal beside the database.
+const (
+	JournalWrite      Point = "journal.write"      // a group's trees are beside it, its record is not in it
+	JournalBegun      Point = "journal.begun"      // a new segment is there, empty
+	CheckpointBegun   Point = "checkpoint.begun"   // what is committed from now on is not in it
+	CheckpointWritten Point = "checkpoint.written" // durable under a temporary name
+	CheckpointRenamed Point = "checkpoint.renamed" // it counts, and what it replaces is there still
+)
+
+// Making the database anew from the journal.
+const (
+	RebuildBegun   Point = "rebuild.begun"   // a new database is there, empty, beside the old one
+	RebuildWritten Point = "rebuild.written" // it is whole and durable
+	RebuildAside   Point = "rebuild.aside"   // the old one is out of the way, the new one has not its place
+	RebuildPlaced  Point = "rebuild.placed"  // it has
+)
+
 // Opening and closing a store.
 const (
 	IdentityWritten Point = "identity.written" // of a new store, under a temporary name
