@@ -217,6 +217,20 @@ type VerifyReport struct {
 	Problems []Problem `json:"problems"`
 }
 
+// RebuildReport is what `condafs rebuild` prints.
+type RebuildReport struct {
+	Store     string        `json:"store"`
+	Head      uint64        `json:"head"`    // number of the newest snapshot
+	Entries   int64         `json:"entries"` // names in it
+	Trees     int64         `json:"trees"`   // packages whose list of files is there
+	Commits   int64         `json:"commits"` // that were made again
+	Exact     bool          `json:"exact"`   // the newest snapshot is, name by name, what it was
+	Aside     string        `json:"aside,omitempty"`
+	Damage    []string      `json:"damage"`     // what could not be read of the journal
+	LostTrees []string      `json:"lost_trees"` // packages whose list of files is lost
+	Verify    *VerifyReport `json:"verify"`
+}
+
 // Problem is something damaged.
 type Problem struct {
 	Kind        string   `json:"kind"` // missing, size, content, tree, foreign or shelf

@@ -28,8 +28,10 @@ ls        [{name, directory: pkgs|rattler/pkgs, trust: verified|consistent|opaqu
 ls NAME   the same object, and entries: [{path, type: file|directory|symlink, mode, size,
             blake3?, target?}]
 log       [{seq, time, uid, pid, session, label?, command?, what: [line]}]
-verify    {blobs, bytes, hashed, full, problems: [{kind: missing|size|content|tree|foreign,
-           digest?, file?, detail?, quarantined?, paths: [path]}]}
+verify    {blobs, bytes, hashed, full, problems: [{kind: missing|size|content|tree|foreign|
+           index|journal, digest?, file?, detail?, quarantined?, paths: [path]}]}
+rebuild   {store, head, entries, trees, commits, exact, aside?, damage: [line],
+           lost_trees: [path], verify: {as above}}
 gc        {dry_run, blobs, trees, bytes, kept_blobs, kept_bytes}
 import    {imported: [{path, kind, trust}], present, rejected, skipped: [{path, why}], bytes}
 export    {exported: [name], present, rejected: [{path, why}], bytes}
