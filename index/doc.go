@@ -8,6 +8,7 @@
 //	staging/            files on their way to objects/; emptied when a store is opened
 //	sessions/ID/        overlays; package cow fills and empties them
 //	quarantine/ID/      what was refused, kept for people to look at
+//	journal/, trees/    what db/ can be made of again (journal.go)
 //	db/                 Badger: entries, trees, commits, sessions, quarantine, head
 //	reserve             a few MiB to close and reopen with when the disk is full
 //

@@ -238,7 +238,7 @@ func TestJSONTopic(t *testing.T) {
 		Mounted{Log: "x"}, control.Stopped{}, control.Session{Label: "x", Command: "x", Ephemeral: true}, report, Discarded{},
 		control.Status{MountPoint: "x", Quarantine: []control.Quarantine{{}}}, pkg, control.File{Blake3: "x", Target: "x"}, control.PackageFiles{},
 		control.Commit{Label: "x", Command: "x"}, control.VerifyReport{Problems: []control.Problem{{Digest: "x", File: "x", Detail: "x", Quarantined: "x"}}},
-		control.GCReport{}, control.ImportReport{}, control.ExportReport{}, Version{},
+		control.RebuildReport{Aside: "x"}, control.GCReport{}, control.ImportReport{}, control.ExportReport{}, Version{},
 		bench.Report{Figures: []bench.Figure{{}}}, bench.StoreReport{Stores: []bench.StoreFigure{{}}},
 	} {
 		b, err := json.Marshal(v)
