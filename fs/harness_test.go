@@ -29,6 +29,7 @@ type testMount struct {
 	store   *index.Store
 	engine  *cow.Engine
 	server  *Server
+	procs   *proc.Linux
 	session *cow.Session
 	root    string // the session's root below the mount point
 	pkg     string // an empty directory of a package in it
@@ -72,10 +73,10 @@ func newMount(t testing.TB, o mountOptions) *testMount {
 	if o.seed != nil {
 		o.seed(t.(*testing.T), m.store)
 	}
-	procs, err := proc.NewLinux()
+	m.procs, err = proc.NewLinux()
 	must(t, err)
-	t.Cleanup(func() { check(t, procs.Close()) })
-	m.engine, err = cow.New(m.store, cow.Options{Procs: procs, Logger: logger, MountPoint: m.dir})
+	t.Cleanup(func() { check(t, m.procs.Close()) })
+	m.engine, err = cow.New(m.store, cow.Options{Procs: m.procs, Logger: logger, MountPoint: m.dir})
 	must(t, err)
 	t.Cleanup(func() { check(t, m.engine.Close(context.Background())) })
 	m.server, err = Mount(m.engine, MountOptions{

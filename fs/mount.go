@@ -1,10 +1,8 @@
 package fs
 
 import (
-	"encoding/json"
 	"errors"
 	"log/slog"
-	"os"
 	"path/filepath"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -65,17 +63,11 @@ func Mount(engine *cow.Engine, o MountOptions) (*Server, error) {
 	if mp, err = filepath.EvalSymlinks(mp); err != nil {
 		return nil, fault.New("mount", o.MountPoint, fault.Other, err)
 	}
-	info, err := json.Marshal(struct {
-		Socket  string `json:"socket"`
-		Store   string `json:"store"`
-		Shelf   string `json:"shelf,omitempty"`
-		PID     int    `json:"pid"`
-		Version string `json:"version"`
-	}{o.Socket, o.Store, o.Shelf, os.Getpid(), o.Version})
+	info, err := o.info()
 	if err != nil {
 		return nil, fault.New("mount", mp, fault.Other, err)
 	}
-	f := newFileSystem(engine, o.Logger, append(info, '\n'), o.Store)
+	f := newFileSystem(engine, o.Logger, info, o.Store)
 	f.passthrough.Store(!o.NoPassthrough)
 	fd, err := attach(mp, opts)
 	if err != nil {
@@ -90,6 +82,7 @@ func Mount(engine *cow.Engine, o MountOptions) (*Server, error) {
 	}
 	f.greeted(flags)
 	s := &Server{mountPoint: mp, direct: direct(), fs: f, done: make(chan struct{})}
+	f.device.start()
 	s.serve()
 	err = neverPoll(mp)
 	if err == nil {
@@ -101,11 +94,11 @@ func Mount(engine *cow.Engine, o MountOptions) (*Server, error) {
 	return s, nil
 }
 
-// serve answers requests in the background until there is no mount any more.
+// serve does what goes along with answering requests, in the background, until there is
+// no mount any more.
 func (s *Server) serve() {
 	s.fs.engine.SetInvalidator(s.fs.notify)
 	go s.fs.notify.run()
-	s.fs.device.start()
 	go func() {
 		defer s.finish()
 		<-s.fs.device.gone

@@ -20,6 +20,8 @@ type notifier struct {
 	queue  []notice
 	queued map[notice]bool
 
+	sending sync.Mutex // held while notices are sent, and while none may be
+
 	wake     chan struct{}
 	quit     chan struct{}
 	quitOnce sync.Once
@@ -102,15 +104,42 @@ func (n *notifier) run() {
 		case <-n.quit:
 			return
 		case <-n.wake:
-			for _, x := range n.take() {
-				if x.node == idSessions {
-					n.ended.retire(x.name)
-				}
-				n.send(x)
-			}
 		case <-again.C:
 		}
-		again.Reset(n.ended.reap())
+		again.Reset(n.round())
+	}
+}
+
+// round sends what there is to tell, and returns when to look again without being woken.
+func (n *notifier) round() time.Duration {
+	n.sending.Lock()
+	defer n.sending.Unlock()
+	for _, x := range n.take() {
+		if x.node == idSessions {
+			n.ended.retire(x.name)
+		}
+		n.send(x)
+	}
+	return n.ended.reap()
+}
+
+// pause has nothing be sent until goOn. It fails if something is being sent for longer
+// than patience: the kernel may wait for an answer of ours before it takes it.
+func (n *notifier) pause(patience time.Duration) bool {
+	for end := time.Now().Add(patience); !n.sending.TryLock(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
+}
+
+// goOn ends a pause.
+func (n *notifier) goOn() {
+	n.sending.Unlock()
+	select {
+	case n.wake <- struct{}{}:
+	default: // awake already
 	}
 }
 
