@@ -32,59 +32,81 @@ func (s *Session) quarantine(p, why string) error {
 	if err != nil {
 		return fault.New("put into quarantine", p, fault.Other, err)
 	}
-	return s.putAside(p, why, s.overlaySize(p), func(to string) (undo func() error, err error) {
-		if err := unix.Renameat(dirfd, name, unix.AT_FDCWD, to); err != nil {
-			return nil, err
-		}
-		return func() error { return unix.Renameat(unix.AT_FDCWD, to, dirfd, name) }, nil
+	return s.putAside(p, why, s.overlaySize(p), func(to string) error {
+		return unix.Renameat(dirfd, name, unix.AT_FDCWD, to)
 	})
 }
 
 // quarantineItem copies a sealed item into quarantine: its content is in the
 // store, where nobody may write to it.
 func (s *Session) quarantineItem(it *item, why string) error {
-	return s.putAside(it.path, why, it.public.entry.Size, func(to string) (undo func() error, err error) {
-		undo = func() error { return beneath.RemoveTree(to) }
-		if err := s.export(it.public, to); err != nil {
-			return nil, errors.Join(err, undo())
-		}
-		return undo, nil
-	})
+	return s.putAside(it.path, why, it.public.entry.Size, func(to string) error { return s.export(it.public, to) })
 }
 
-// putAside makes a place in quarantine, lets fill bring the content there, and
-// records it. Content without a record would never be found, so it goes back
-// if that fails.
-func (s *Session) putAside(p, why string, bytes int64, fill func(to string) (undo func() error, err error)) error {
+// putAside records something in quarantine and lets fill bring its content there, in
+// this order: content without a record would never be found. When the daemon dies in
+// between, the next one removes the record, see dropEmptyQuarantine.
+func (s *Session) putAside(p, why string, bytes int64, fill func(to string) error) error {
 	id := newID()
-	dir := s.e.store.QuarantineDir(id)
-	to := filepath.Join(dir, filepath.FromSlash(p))
-	fail := func(err error) error {
-		return errors.Join(fault.New("put into quarantine", p, fault.Other, err), beneath.RemoveTree(dir))
-	}
-	if err := os.MkdirAll(path.Dir(to), 0o700); err != nil {
-		return fail(err)
-	}
-	undo, err := fill(to)
-	if err != nil {
-		return fail(err)
-	}
-	failpoint.Hit(failpoint.QuarantineMoved, s.e.store.Dir())
-	err = s.e.store.AddQuarantine(index.QuarantineRecord{
+	to := filepath.Join(s.e.store.QuarantineDir(id), filepath.FromSlash(p))
+	err := s.e.store.AddQuarantine(index.QuarantineRecord{
 		ID: id, Time: s.e.o.Now(), Path: p, Reason: why, Session: s.id, UID: s.uid, Bytes: bytes,
 	})
-	failpoint.Hit(failpoint.QuarantineDone, s.e.store.Dir())
+	failpoint.Hit(failpoint.QuarantineRecorded, s.e.store.Dir())
+	if err != nil {
+		return fault.New("put into quarantine", p, fault.Other, err)
+	}
+	err = os.MkdirAll(path.Dir(to), 0o700)
 	if err == nil {
-		if err := s.view.account.trim(); err != nil {
-			s.e.log.Warn("what a user has in quarantine could not be bounded", "uid", s.uid, "error", err)
+		err = fill(to)
+	}
+	failpoint.Hit(failpoint.QuarantineDone, s.e.store.Dir())
+	if err != nil {
+		return errors.Join(fault.New("put into quarantine", p, fault.Other, err), s.e.store.RemoveQuarantine(id))
+	}
+	if err := s.view.account.trim(); err != nil {
+		s.e.log.Warn("what a user has in quarantine could not be bounded", "uid", s.uid, "error", err)
+	}
+	return nil
+}
+
+// dropEmptyQuarantine removes the records of things that were never brought into
+// quarantine, or whose content a power failure has taken.
+func (e *Engine) dropEmptyQuarantine() error {
+	records, err := e.store.Quarantined()
+	if err != nil {
+		return err
+	}
+	for _, r := range records {
+		empty, err := holdsNothing(e.store.QuarantineDir(r.ID))
+		if err != nil {
+			return fault.New("recover quarantine", r.ID, fault.Other, err)
 		}
-		return nil
+		if !empty {
+			continue
+		}
+		e.log.Warn("nothing is left of what was put into quarantine", "path", r.Path, "why", r.Reason)
+		if err := e.store.RemoveQuarantine(r.ID); err != nil {
+			return err
+		}
 	}
-	if uerr := undo(); uerr != nil {
-		// What is in dir is now the only copy: it stays.
-		return errors.Join(fault.New("put into quarantine", p, fault.Other, err), uerr)
+	return nil
+}
+
+// holdsNothing reports whether there is nothing but directories in a directory, or none.
+func holdsNothing(dir string) (empty bool, err error) {
+	empty = true
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			err = fs.SkipAll
+			empty = false
+		}
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
 	}
-	return fail(err)
+	return empty, err
 }
 
 // export writes what the store holds as plain files.

@@ -20,6 +20,9 @@ import (
 // recover takes up the sessions of an earlier daemon, and removes what is left
 // of those that had ended.
 func (e *Engine) recover() error {
+	if err := e.dropEmptyQuarantine(); err != nil { // before sessions end, and put more there
+		return err
+	}
 	records, err := e.store.Sessions()
 	if err != nil {
 		return err

@@ -21,7 +21,9 @@ func (f *fileSystem) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.Ope
 		if in.Flags&(unix.O_ACCMODE|unix.O_TRUNC) != unix.O_RDONLY {
 			return fuse.EROFS
 		}
-		out.OpenFlags = fuse.FOPEN_KEEP_CACHE
+		// The daemon itself has it open for a moment. If it is killed then, its last thread
+		// must not send a FLUSH, which nobody would answer: the mount would hang for ever.
+		out.OpenFlags = fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH
 		return fuse.OK
 	}
 	nd := f.find(in.NodeId)

@@ -10,6 +10,7 @@ import (
 
 	"condafs/cow"
 	"condafs/fault"
+	"condafs/internal/failpoint"
 )
 
 // fsName is the source and the subtype of the mount: "condafs … fuse.condafs" in
@@ -123,6 +124,7 @@ func neverPoll(mountPoint string) error {
 	if err == unix.EINTR {
 		err = nil
 	}
+	failpoint.Hit(failpoint.MountPolled, "")
 	return errors.Join(err, unix.Close(fd))
 }
 

@@ -23,6 +23,7 @@ const (
 	crashEnv = "CONDAFS_INDEX_CRASH_DIR"
 	lifeEnv  = "CONDAFS_INDEX_CRASH_LIFE"
 	bootEnv  = "CONDAFS_INDEX_CRASH_BOOT"
+	closeEnv = "CONDAFS_INDEX_CRASH_CLOSE" // it makes one commit, and says how the store closed
 )
 
 func TestMain(m *testing.M) {
@@ -48,6 +49,12 @@ func commitForEver(dir string) error {
 	s, err := Open(dir, Options{Logger: quiet})
 	if err != nil {
 		return err
+	}
+	if os.Getenv(closeEnv) != "" {
+		err := commitPackage(s, "w/1", "1", false)
+		fmt.Println("committed", err)
+		fmt.Println("closed", s.Close())
+		os.Exit(0)
 	}
 	life, err := strconv.Atoi(cmp.Or(os.Getenv(lifeEnv), "0"))
 	if err != nil {

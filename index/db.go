@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -27,9 +28,9 @@ const (
 )
 
 // dbOptions are those of the database in a directory.
-func dbOptions(path string, log *slog.Logger) badger.Options {
+func dbOptions(path string, log badgerLog) badger.Options {
 	return badger.DefaultOptions(path).
-		WithLogger(badgerLog{log}).
+		WithLogger(log).
 		WithSyncWrites(true).
 		WithDetectConflicts(false). // there is one writer
 		WithNumVersionsToKeep(1).   // below what is pinned, see SetDiscardTs
@@ -46,7 +47,10 @@ func dbOptions(path string, log *slog.Logger) badger.Options {
 		WithValueLogFileSize(1 << 20)
 }
 
-func openDB(dir string, log *slog.Logger) (db *badger.DB, err error) {
+func openDB(dir string, log badgerLog) (db *badger.DB, err error) {
+	if err := dropEmptyLogs(filepath.Join(dir, dbName)); err != nil {
+		return nil, fault.New("open store", dir, fault.Other, err)
+	}
 	if _, err := os.Stat(filepath.Join(dir, dbName, badger.ManifestFilename)); err == nil {
 		damage, err := checkTables(dir)
 		if err != nil {
@@ -57,7 +61,7 @@ func openDB(dir string, log *slog.Logger) (db *badger.DB, err error) {
 				WithHint(rebuildHint(dir))
 		}
 	}
-	db, err = openBadger(dbOptions(filepath.Join(dir, dbName), log))
+	db, err = openBadger(dbOptions(filepath.Join(dir, dbName), log), log)
 	if err != nil {
 		e := fault.New("open store", dir, fault.KindOf(err), fmt.Errorf("its database: %w", err))
 		switch e.Kind {
@@ -74,13 +78,45 @@ func openDB(dir string, log *slog.Logger) (db *badger.DB, err error) {
 }
 
 // openBadger opens a database. What Badger does not expect makes it panic.
-func openBadger(o badger.Options) (db *badger.DB, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%v", r)
+func openBadger(o badger.Options, log badgerLog) (*badger.DB, error) {
+	var db *badger.DB
+	err := log.unlessStuck(func() (err error) {
+		defer func() {
+			if r := recover(); r != nil {
+				err = fmt.Errorf("%v", r)
+			}
+		}()
+		db, err = badger.OpenManaged(o)
+		return err
+	})
+	if err != nil {
+		return nil, err // and db may be written to still
+	}
+	return db, nil
+}
+
+// dropEmptyLogs removes logs without a byte. Badger makes a log and then gives it its
+// size: a power failure in between leaves the name alone, which Badger refuses to open.
+func dropEmptyLogs(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if ext := filepath.Ext(e.Name()); ext != ".mem" && ext != ".vlog" {
+			continue
 		}
-	}()
-	return badger.OpenManaged(o)
+		fi, err := e.Info()
+		if err != nil {
+			return err
+		}
+		if fi.Size() == 0 {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // view runs fn on what is visible at a timestamp. It keeps Close away meanwhile, so
@@ -112,7 +148,36 @@ func dbError(op, name string, err error) error {
 
 // badgerLog passes on what Badger says. All of it is for those who look into Badger,
 // errors apart.
-type badgerLog struct{ log *slog.Logger }
+//
+// Badger writes a full log to a table in the background, and where that fails tries again
+// for ever; opening and closing wait for it. It says so only here. Nothing is lost when
+// nobody waits, as the log is still there.
+type badgerLog struct {
+	log   *slog.Logger
+	stuck chan error // has room for one
+}
+
+func newBadgerLog(log *slog.Logger) badgerLog { return badgerLog{log, make(chan error, 1)} }
+
+// errStuck says that a table cannot be written.
+var errStuck = errors.New("a log cannot be written to a table")
+
+// unlessStuck waits for f, which opens or closes a database, as long as tables can be
+// written. Otherwise f goes on, to no end.
+func (b badgerLog) unlessStuck(f func() error) error {
+	select {
+	case <-b.stuck: // earlier, and perhaps not any more
+	default:
+	}
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case err := <-b.stuck:
+		return errors.Join(errStuck, err)
+	}
+}
 
 func (b badgerLog) at(level slog.Level, format string, args []any) {
 	if b.log.Enabled(context.Background(), level) {
@@ -120,7 +185,20 @@ func (b badgerLog) at(level slog.Level, format string, args []any) {
 	}
 }
 
-func (b badgerLog) Errorf(format string, args ...any)   { b.at(slog.LevelWarn, format, args) }
+func (b badgerLog) Errorf(format string, args ...any) {
+	b.at(slog.LevelWarn, format, args)
+	if !strings.HasPrefix(format, "error flushing memtable") {
+		return
+	}
+	for _, a := range args {
+		if err, ok := a.(error); ok {
+			select {
+			case b.stuck <- err:
+			default: // one is enough
+			}
+		}
+	}
+}
 func (b badgerLog) Warningf(format string, args ...any) { b.at(slog.LevelDebug, format, args) }
 func (b badgerLog) Infof(format string, args ...any)    { b.at(slog.LevelDebug, format, args) }
 func (b badgerLog) Debugf(format string, args ...any)   { b.at(slog.LevelDebug, format, args) }

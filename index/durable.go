@@ -32,7 +32,7 @@ var keyLifetime = []byte("l")
 // bootID tells one run of the machine from another. Tests pretend that it restarted.
 var bootID = func() string {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
+	if err != nil || failpoint.Err(failpoint.BootAsk, "") != nil {
 		return "" // taken for another boot each time
 	}
 	return strings.TrimSpace(string(b))

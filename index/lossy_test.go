@@ -73,6 +73,11 @@ func (p *cutting) once() {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() {
+		if err := m.Unmount(); err != nil {
+			t.Error(err)
+		}
+	}()
 	// Half of the failures come early, while the store is being opened.
 	cutAt := p.rng.IntN(400)
 	if p.rng.IntN(2) == 0 {
@@ -91,11 +96,7 @@ func (p *cutting) once() {
 	p.runChild(mnt)
 	p.disk.PowerOff()
 	p.story += fmt.Sprintf(", before %s of %s, change %d", last.Kind, last.Path, done)
-	after := p.disk.AfterPowerLoss(p.rng)
-	if err := m.Unmount(); err != nil {
-		t.Fatal(err)
-	}
-	p.disk = after
+	p.disk = p.disk.AfterPowerLoss(p.rng)
 	p.check()
 }
 
@@ -123,6 +124,9 @@ func (p *cutting) runChild(mnt string) {
 				t.Errorf("the child %s", lines.Text())
 			}
 			continue
+		}
+		if word != "done" {
+			continue // more of an error
 		}
 		worker, name, _ := strings.Cut(path, "/")
 		p.promised[worker] = name

@@ -106,6 +106,24 @@ func TestOpenTakesWhatAFirstAttemptLeft(t *testing.T) {
 	}
 }
 
+// A power failure can leave the name of a log that Badger was about to begin.
+func TestEmptyLogs(t *testing.T) {
+	dir := memDir(t)
+	s := openTest(t, dir)
+	putFile(t, s, "before", "content")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"00042.mem", "000042.vlog"} {
+		write(t, dir+"/db/"+name, "")
+	}
+	s = openTest(t, dir)
+	if e, ok := get(t, s.PinHead(), "before"); !ok || readAll(t, s, e.Digest) != "content" {
+		t.Error("content was lost")
+	}
+	putFile(t, s, "after", "x")
+}
+
 func TestSecondDaemonIsTold(t *testing.T) {
 	s := newStore(t)
 	_, err := Open(s.Dir(), Options{Logger: quiet})

@@ -137,7 +137,7 @@ func (r *rebuilding) identify() error {
 
 // fill makes the new database.
 func (r *rebuilding) fill(fresh string) (err error) {
-	s := &Store{dir: r.dir, log: r.log, held: newHeld(), trees: newTreeCache(), space: space{dir: r.dir}}
+	s := &Store{dir: r.dir, log: r.log, held: newHeld(), trees: newTreeCache(), space: space{dir: r.dir}, says: newBadgerLog(r.log)}
 	s.ending, s.end = context.WithCancel(context.Background())
 	defer s.end()
 	var bytes int64
@@ -151,12 +151,12 @@ func (r *rebuilding) fill(fresh string) (err error) {
 		return err
 	}
 	// Synced as a whole, at the end.
-	if s.db, err = openBadger(dbOptions(fresh, r.log).WithSyncWrites(false)); err != nil {
+	if s.db, err = openBadger(dbOptions(fresh, s.says).WithSyncWrites(false), s.says); err != nil {
 		return err
 	}
 	defer func() {
 		if s.db != nil {
-			err = errors.Join(err, s.db.Close())
+			err = errors.Join(err, s.says.unlessStuck(s.db.Close))
 		}
 	}()
 	failpoint.Hit(failpoint.RebuildBegun, r.dir)
@@ -170,7 +170,7 @@ func (r *rebuilding) fill(fresh string) (err error) {
 	}
 	db := s.db
 	s.db = nil
-	if err := db.Close(); err != nil {
+	if err := s.says.unlessStuck(db.Close); err != nil {
 		return err
 	}
 	root, err := os.Open(r.dir)

@@ -44,6 +44,7 @@ type Store struct {
 	lock *os.File
 	root *os.File // dir itself, for syncfs
 	db   *badger.DB
+	says badgerLog
 
 	damaged func(d hashing.Digest) // Options.Damaged
 	inherit *Inheritance
@@ -90,7 +91,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if _, _, err := readIdentity(dir); err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, log: o.Logger, damaged: o.Damaged, inherit: o.Inherit, held: newHeld(), trees: newTreeCache(), space: space{dir: dir}}
+	s := &Store{dir: dir, log: o.Logger, damaged: o.Damaged, inherit: o.Inherit, held: newHeld(), trees: newTreeCache(), space: space{dir: dir}, says: newBadgerLog(o.Logger)}
 	s.ending, s.end = context.WithCancel(context.Background())
 	if err := s.open(); err != nil {
 		s.end()
@@ -126,7 +127,7 @@ func (s *Store) open() (err error) {
 	if err := s.space.requireForOpening(); err != nil {
 		return err
 	}
-	if s.db, err = openDB(s.dir, s.log); err != nil {
+	if s.db, err = openDB(s.dir, s.says); err != nil {
 		return err
 	}
 	failpoint.Hit(failpoint.OpenDatabase, s.dir)
@@ -266,8 +267,12 @@ func (s *Store) release() error {
 		errs = append(errs, s.commits.journal.rotate(0))
 	}
 	if s.db != nil {
-		if err := s.db.Close(); err != nil {
+		err := s.says.unlessStuck(s.db.Close)
+		if err != nil {
 			errs = append(errs, fault.New("close store", s.dir, fault.Other, err))
+		}
+		if errors.Is(err, errStuck) {
+			return errors.Join(errs...) // and so keeps the lock as long as this process lives
 		}
 	}
 	for _, f := range []*os.File{s.root, s.lock} {

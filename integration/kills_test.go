@@ -112,6 +112,11 @@ func (k *killing) choose(from func(failpoint.Point) bool) failpoint.Point {
 func (k *killing) arm(p failpoint.Point) string {
 	// Some points are passed a hundred times in a round and some once.
 	most := 3.0
+	for _, once := range []string{"identity.", "open.", "mount.", "close.", "recover.done"} {
+		if strings.HasPrefix(string(p), once) {
+			most = 1
+		}
+	}
 	for _, many := range []string{"blob.", "file.", "seal.moved", "commit.", "publish.", "settle."} {
 		if strings.HasPrefix(string(p), many) {
 			most = 60
@@ -147,7 +152,7 @@ func (k *killing) oneRound() {
 	}()
 	later := k.choose(inRecovery)
 	first := k.choose(func(p failpoint.Point) bool {
-		return !inRecovery(p) && (*killPoint == "" || string(p) == *killPoint)
+		return !inRecovery(p) && (*killPoint == "" || string(p) == *killPoint || inRecovery(failpoint.Point(*killPoint)))
 	})
 	if wanted := failpoint.Point(*killPoint); inRecovery(wanted) {
 		later = wanted

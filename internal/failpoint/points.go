@@ -52,18 +52,22 @@ const (
 	OpenDirs        Point = "open.dirs"        // the directories are there, staging is empty
 	OpenDatabase    Point = "open.database"    // Badger is open
 	OpenRecovered   Point = "open.recovered"   // what it says is taken up
+	BootAsk         Point = "boot.ask"         // a failure makes it another run of the machine each time
 	OpenMarked      Point = "open.marked"      // the store is marked as open
 	CloseDrained    Point = "close.drained"    // no update waits any more
 	CloseSynced     Point = "close.synced"     // all blobs are durable
 	CloseMarked     Point = "close.marked"     // the store is marked as closed
 )
 
+// Mounting.
+const MountPolled Point = "mount.polled" // the daemon has a file of its own mount open
+
 // Records that sessions and quarantine have in the index.
 const (
-	SessionRecorded   Point = "session.recorded"
-	SessionUnrecorded Point = "session.unrecorded"
-	QuarantineMoved   Point = "quarantine.moved" // the content is there, its record is not
-	QuarantineDone    Point = "quarantine.done"
+	SessionRecorded    Point = "session.recorded"
+	SessionUnrecorded  Point = "session.unrecorded"
+	QuarantineRecorded Point = "quarantine.recorded" // its content comes next
+	QuarantineDone     Point = "quarantine.done"
 )
 
 // Garbage collection.

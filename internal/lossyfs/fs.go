@@ -12,9 +12,10 @@ import (
 type Model int
 
 const (
-	// Strict promises nothing more: names are durable only after fsync of their
-	// directory, and changes that were not synced survive in any combination. A rename
-	// happens whole or not at all.
+	// Strict promises little more: fsync of a file makes its own name durable, as on every
+	// file system of Linux, and Badger relies on it. Other names are durable only after
+	// fsync of their directory, and changes that were not synced survive in any
+	// combination. A rename happens whole or not at all.
 	Strict Model = iota
 	// Journaled keeps the order of all changes of names and attributes, and fsync of
 	// anything makes all earlier ones durable, as ext4 and XFS do. A file does not grow

@@ -62,9 +62,11 @@ func (f *FS) settle(which func(c *change) bool) {
 	})
 }
 
-// syncFile makes a file's contents and attributes durable.
+// syncFile makes a file's contents and attributes durable, and its name.
 func (f *FS) syncFile(n *inode) {
-	f.settle(func(c *change) bool { return f.model == Journaled || c.do == changed && c.node == n })
+	f.settle(func(c *change) bool {
+		return f.model == Journaled || c.node == n && (c.do == changed || c.do == added || c.do == renamed)
+	})
 	f.flush(n)
 }
 

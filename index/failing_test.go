@@ -1,0 +1,177 @@
+//go:build condafs_faults
+
+package index
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"condafs/internal/lossyfs"
+)
+
+// TestFailingDisk lets one operation after the other fail, once, with each errno that a
+// disk, a quota or the system can give, while a child commits. The child goes on, or says
+// which errno it was; nothing that it had promised is lost, and with the disk well again
+// the store works.
+func TestFailingDisk(t *testing.T) {
+	rounds := 40
+	if testing.Short() {
+		rounds = 8
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	p := &cutting{t: t, rng: rand.New(rand.NewPCG(seed, 0)), disk: lossyfs.New(lossyfs.Strict), promised: make(map[string]string)}
+	met := make(map[lossyfs.Kind]int)
+	told := 0
+	for round := range rounds {
+		errno := []unix.Errno{unix.ENOSPC, unix.EIO, unix.EDQUOT, unix.EMFILE}[round%4]
+		op, said := p.fail(errno)
+		met[op.Kind]++
+		if said != "" {
+			told++
+			// What Badger has mapped is written by the kernel, which knows two errnos only.
+			if !strings.Contains(said, errno.Error()) && !strings.Contains(said, unix.EIO.Error()) {
+				t.Errorf("%v at %s of %s, and the child says %q", errno, op.Kind, op.Path, said)
+			}
+		}
+		p.disk.Sync()
+		if p.check(); t.Failed() {
+			t.Fatalf("round %d: %v at %s of %s", round, errno, op.Kind, op.Path)
+		}
+	}
+	t.Logf("failed: %v; the child ended for it %d times; %d commits were kept", met, told, p.commits)
+}
+
+// fail lets a child commit until after an operation has failed, and returns which it was
+// and what the child said of it.
+func (p *cutting) fail(errno unix.Errno) (op lossyfs.Op, said string) {
+	t := p.t
+	t.Helper()
+	mnt := t.TempDir()
+	m, err := p.disk.Mount(mnt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := m.Unmount(); err != nil {
+			t.Error(err)
+		}
+	}()
+	failAt := p.rng.IntN(600)
+	if p.rng.IntN(2) == 0 {
+		failAt = p.rng.IntN(6000)
+	}
+	done := 0
+	failed := make(chan lossyfs.Op, 1)
+	p.disk.Inject(func(o lossyfs.Op) lossyfs.Verdict {
+		if !o.Kind.Changes() {
+			return lossyfs.Verdict{}
+		}
+		if done++; done != failAt+1 {
+			return lossyfs.Verdict{}
+		}
+		failed <- o
+		return lossyfs.Verdict{Errno: errno}
+	})
+	p.boots++
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), crashEnv+"="+filepath.Join(mnt, "store"), lifeEnv+"="+fmt.Sprint(p.boots))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	after := 0
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		word, rest, _ := strings.Cut(lines.Text(), " ")
+		if word == "failed" {
+			said = rest
+			continue
+		}
+		if word != "done" {
+			said += " " + lines.Text() // more of an error
+			continue
+		}
+		worker, name, _ := strings.Cut(rest, "/")
+		p.promised[worker] = name
+		p.commits++
+		if len(failed) == 0 {
+			continue
+		}
+		if after++; after == 40 { // it has got over it
+			if err := cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var exit *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &exit) || said == "" && after < 40 {
+		t.Errorf("the child ended: %v", err)
+	}
+	p.disk.Inject(nil)
+	if len(failed) == 0 {
+		t.Fatal("nothing has failed")
+	}
+	return <-failed, said
+}
+
+// Badger tries for ever to write a table. Opening and closing a store must not wait for
+// that: they fail, with the errno, and lose nothing.
+func TestTableCannotBeWritten(t *testing.T) {
+	disk := lossyfs.New(lossyfs.Strict)
+	mnt := t.TempDir()
+	m, err := disk.Mount(mnt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := m.Unmount(); err != nil {
+			t.Error(err)
+		}
+	}()
+	run := func() string {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), crashEnv+"="+filepath.Join(mnt, "store"), closeEnv+"=1")
+		out, _ := cmd.CombinedOutput() // what it says counts
+		return string(out)
+	}
+	disk.Inject(func(o lossyfs.Op) lossyfs.Verdict {
+		if o.Kind == lossyfs.Create && strings.HasSuffix(o.Path, ".sst") {
+			return lossyfs.Verdict{Errno: unix.ENOSPC}
+		}
+		return lossyfs.Verdict{}
+	})
+	if out := run(); !strings.Contains(out, "committed <nil>") || !strings.Contains(out, "closed close store") || !strings.Contains(out, unix.ENOSPC.Error()) {
+		t.Errorf("the first said %q", out)
+	}
+	if out := run(); !strings.Contains(out, "failed") && !strings.Contains(out, "closed close store") {
+		t.Errorf("the second said %q", out)
+	}
+	disk.Inject(nil)
+	if out := run(); !strings.Contains(out, "closed <nil>") {
+		t.Errorf("the last said %q", out)
+	}
+	dir := memDir(t)
+	if err := disk.Export(dir); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(filepath.Join(dir, "store"), Options{Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(checkAfterCrash(s, map[string]string{"w": "1"}), s.Close()); err != nil {
+		t.Error(err)
+	}
+}
