@@ -24,7 +24,7 @@ var indexPoints = []failpoint.Point{
 	failpoint.OpenDirs, failpoint.OpenDatabase, failpoint.OpenRecovered, failpoint.OpenMarked,
 	failpoint.BlobStaged, failpoint.BlobReady, failpoint.BlobRenamed, failpoint.BlobDuplicate,
 	failpoint.JournalBegun, failpoint.JournalWrite,
-	failpoint.CommitBegin, failpoint.CommitSync, failpoint.CommitSynced, failpoint.CommitTrees, failpoint.CommitWritten, failpoint.CommitShown,
+	failpoint.JournalWrite, failpoint.CommitBegin, failpoint.CommitSync, failpoint.CommitSynced, failpoint.CommitTrees, failpoint.CommitWritten, failpoint.CommitShown,
 	failpoint.RedoStored, failpoint.RedoDecided, failpoint.RedoApplied, failpoint.RedoLast,
 	failpoint.GCMarked, failpoint.GCRemove, failpoint.GCSwept, failpoint.GCForget, failpoint.GCForgot,
 }
