@@ -185,7 +185,7 @@ func (c *committer) write(b *batch) (Seq, error) {
 		return head, nil
 	}
 	failpoint.Hit(failpoint.CommitBegin, c.store.dir)
-	if err := c.makeRoom(int64(b.bytes)); err != nil {
+	if err := c.makeRoom(int64(b.bytes), !b.files && len(trees) == 0); err != nil {
 		return 0, err
 	}
 	if c.quiet += len(ops); c.quiet >= quietWrites {
@@ -290,13 +290,10 @@ func (c *committer) finish(commits bool, err error) (Seq, error) {
 }
 
 // makeRoom fails while nothing was written yet, so that a full disk does no harm.
-func (c *committer) makeRoom(bytes int64) error {
+func (c *committer) makeRoom(bytes int64, metadata bool) error {
 	// Once for the log, once for the table it becomes, once for a redo record, once
 	// for the journal and the trees beside it.
-	if err := c.store.space.require(4 * bytes); err != nil {
-		return err
-	}
-	return c.store.space.allocateLog()
+	return c.store.space.forCommit(bytes, 4*bytes, metadata && bytes < groupBytes/2)
 }
 
 // breakDown stops all writing: after a failed write or sync nobody knows what is on

@@ -194,7 +194,11 @@ func TestFullFileSystem(t *testing.T) {
 	if staged, err := os.ReadDir(s.StagingDir()); err != nil || len(staged) != 0 {
 		t.Errorf("staging holds %v, %v", staged, err)
 	}
-	put := func(tx *Tx) error { return tx.Put("dir", Entry{Kind: KindDir, Mode: 0o755}) }
+	before, ok := get(t, s.PinHead(), "before")
+	if !ok {
+		t.Fatal("nothing is there")
+	}
+	put := func(tx *Tx) error { return tx.Put("again", before) }
 	head := s.Head()
 	if _, err := s.Update(t.Context(), CommitInfo{}, put); !fault.Is(err, fault.Full) || !strings.Contains(err.Error(), "gc") {
 		t.Errorf("Update: %v", err)
@@ -223,6 +227,86 @@ func TestFullFileSystem(t *testing.T) {
 		t.Error("it did not recover")
 	}
 	if e, ok := get(t, s.PinHead(), "before"); !ok || readAll(t, s, e.Digest) != "content" {
+		t.Error("content was lost")
+	}
+}
+
+// fillDisk writes a file until nothing is free.
+func fillDisk(t *testing.T, name string) {
+	t.Helper()
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, block := range [][]byte{make([]byte, 1<<20), make([]byte, 4096)} {
+		for err = nil; err == nil; {
+			_, err = f.Write(block)
+		}
+		if !errors.Is(err, unix.ENOSPC) {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// When nothing is free, deletions, a collection and records of sessions are written from
+// the reserve: else nothing would ever be free again. They leave enough of it to close
+// and open the store.
+func TestReserve(t *testing.T) {
+	dir := mountTemp(t, "96m")
+	s := openTest(t, dir)
+	for i := range 6 {
+		putFile(t, s, fmt.Sprintf("big%d", i), strings.Repeat(fmt.Sprint(i), 2<<20))
+	}
+	putFile(t, s, "kept", "content")
+	filler := dir + "/sessions/filler"
+	fillDisk(t, filler)
+	e, ok := get(t, s.PinHead(), "kept")
+	if !ok {
+		t.Fatal("nothing is there")
+	}
+	data := func() error {
+		_, err := s.Update(t.Context(), CommitInfo{}, func(tx *Tx) error { return tx.Put("data", e) })
+		return err
+	}
+	if err := data(); !fault.Is(err, fault.Full) {
+		t.Errorf("data on a full disk: %v", err)
+	}
+	// A client fills what is given back at once.
+	records, err := 0, error(nil)
+	for ; err == nil && records < 10_000; records++ {
+		if err = s.PutSession(SessionRecord{ID: fmt.Sprint("s", records%7)}); records%10 == 0 {
+			fillDisk(t, filler)
+		}
+	}
+	if records < 20 || err != nil && !fault.Is(err, fault.Full) {
+		t.Errorf("%d records could be written: %v", records, err)
+	}
+	t.Logf("%d records were written: %v", records, err)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = openTest(t, dir)
+	fillDisk(t, filler)
+	if err := data(); !fault.Is(err, fault.Full) {
+		t.Errorf("data on a full disk, opened again: %v", err)
+	}
+	for i := range 6 {
+		update(t, s, func(tx *Tx) error { return tx.Delete(fmt.Sprintf("big%d", i)) })
+	}
+	if r := collect(t, s); r.Blobs != 6 {
+		t.Errorf("%+v", r)
+	}
+	// What was freed is enough, and the reserve is whole again.
+	if err := data(); err != nil {
+		t.Errorf("data when there is room: %v", err)
+	}
+	if fi, err := os.Stat(dir + "/" + reserveName); err != nil || fi.Size() < 2*reserveStep {
+		t.Errorf("the reserve: %v, %v", fi, err)
+	}
+	if readAll(t, s, e.Digest) != "content" {
 		t.Error("content was lost")
 	}
 }

@@ -21,11 +21,14 @@ import (
 //
 //   - a commit is refused as fault.Full while less is free than margin;
 //   - the log that the next commits are written to has its blocks allocated;
-//   - closing and opening, which write a table from the log, can do so even on a disk
-//     that clients have filled: they use the room of the file "reserve".
+//   - what brings no content (deletions, collections, records of sessions), without
+//     which nothing would ever be free again, uses half of the room of the file
+//     "reserve", a step at a time, as long as enough is left of it to close the store;
+//   - closing and opening, which write a table from the log, use all of it.
 const (
 	reserveName = "reserve"
 	reserveSize = 2 * memTableSize
+	reserveStep = 1 << 20
 	minMargin   = 4 << 20
 	maxMargin   = 64 << 20
 )
@@ -34,23 +37,78 @@ const hintFull = "free some space on its file system, or run condafs gc"
 
 // space looks after the room on the store's file system.
 type space struct {
-	dir    string
-	logged string // the log file whose blocks are allocated
+	dir      string
+	logged   string // the log file whose blocks are allocated
+	written  int64  // about as much was written to it, in bytes
+	reserved int64  // as much was set aside
+	borrowed bool   // a part of that was used
+}
+
+// free returns how many bytes others than root can still write, and how large the file
+// system is.
+func (p *space) free() (free, size int64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(p.dir, &st); err != nil {
+		return 0, 0, fault.New("look for space", p.dir, fault.Other, err)
+	}
+	return int64(st.Bavail) * int64(st.Bsize), int64(st.Blocks) * int64(st.Bsize), nil
 }
 
 // require fails as fault.Full unless that many bytes can be written and the margin
 // stays.
 func (p *space) require(bytes int64) error {
-	var st unix.Statfs_t
-	if err := unix.Statfs(p.dir, &st); err != nil {
-		return fault.New("look for space", p.dir, fault.Other, err)
+	free, size, err := p.free()
+	if err != nil {
+		return err
 	}
-	block := int64(st.Bsize)
-	margin := min(max(int64(st.Blocks)*block/16, minMargin), maxMargin)
-	if free := int64(st.Bavail) * block; free < bytes+margin {
+	if margin := min(max(size/16, minMargin), maxMargin); free < bytes+margin {
 		return fullError(p.dir, fmt.Errorf("%d MiB are free, %d MiB are needed", free>>20, (bytes+margin)>>20+1))
 	}
 	return nil
+}
+
+// forCommit makes sure that a commit of about that many bytes can be written, where
+// there is not enough room with the help of the reserve if it is worth that.
+func (p *space) forCommit(bytes, needed int64, worth bool) error {
+	err := p.require(needed)
+	switch {
+	case err == nil && p.borrowed:
+		err = p.makeReserve()
+	case fault.Is(err, fault.Full) && worth && p.logged != "" && p.written+bytes < memTableSize/2:
+		// The log has its blocks, and will not become a table now.
+		if berr := p.borrow(bytes); berr != nil {
+			return errors.Join(err, berr)
+		}
+		err = nil
+	}
+	if err == nil {
+		err = p.allocateLog()
+	}
+	if err == nil {
+		p.written += bytes
+	}
+	return err
+}
+
+// borrow gives back some of the reserve, unless so much is free.
+func (p *space) borrow(bytes int64) error {
+	name := filepath.Join(p.dir, reserveName)
+	for {
+		free, _, err := p.free()
+		if err != nil || free >= 2*bytes+reserveStep/2 {
+			return err
+		}
+		fi, err := os.Stat(name)
+		// Closing makes a table of what is in the log. And half stays for the next daemon,
+		// which finds the disk as full.
+		if err != nil || fi.Size()-reserveStep < max(p.reserved/2, 2*(p.written+bytes)+2*reserveStep) {
+			return fault.New("use the space set aside", p.dir, fault.Full, err)
+		}
+		if err := os.Truncate(name, fi.Size()-reserveStep); err != nil {
+			return fault.New("use the space set aside", p.dir, fault.Other, err)
+		}
+		p.borrowed = true
+	}
 }
 
 func fullError(dir string, err error) error {
@@ -75,7 +133,7 @@ func (p *space) allocateLog() error {
 	if err != nil {
 		return fault.New("allocate log", name, fault.Other, err).WithHint(hintFull)
 	}
-	p.logged = name
+	p.logged, p.written = name, 0
 	return nil
 }
 
@@ -106,18 +164,36 @@ func allocate(f *os.File, size int64) error {
 	return err
 }
 
-// makeReserve sets room aside. There may be none: then closing takes its chance.
+// makeReserve sets room aside, nearly all that there is if that is little: to free some
+// comes first. There may be none: then closing takes its chance.
 func (p *space) makeReserve() error {
-	if p.require(reserveSize) != nil {
+	free, _, err := p.free()
+	if err != nil {
+		return err
+	}
+	name := filepath.Join(p.dir, reserveName)
+	if fi, err := os.Stat(name); err == nil {
+		free += fi.Size()
+	}
+	size := min(int64(reserveSize), free-reserveStep)
+	if size <= 2*reserveStep {
 		return nil
 	}
-	f, err := os.OpenFile(filepath.Join(p.dir, reserveName), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return fault.New("set space aside", p.dir, fault.Other, err)
 	}
-	if err := errors.Join(allocate(f, reserveSize), f.Close()); err != nil {
+	err = unix.Fallocate(int(f.Fd()), 0, 0, size)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		err = nil // it has its margin only
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		if fault.Is(err, fault.Full) {
+			return nil // a client was quicker
+		}
 		return fault.New("set space aside", p.dir, fault.Other, err)
 	}
+	p.reserved, p.borrowed = size, size < reserveSize
 	return nil
 }
 
@@ -143,11 +219,11 @@ func (p *space) requireForOpening() error {
 	if err != nil {
 		return err
 	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(p.dir, &st); err != nil {
-		return fault.New("look for space", p.dir, fault.Other, err)
+	free, _, err := p.free()
+	if err != nil {
+		return err
 	}
-	if need, free := int64(len(logs))*memTableSize, int64(st.Bavail)*int64(st.Bsize); free < need {
+	if need := int64(len(logs)) * memTableSize; free < need {
 		return fault.New("open store", p.dir, fault.Full, fmt.Errorf("%d MiB are free, %d MiB are needed to recover", free>>20, need>>20)).
 			WithHint("free some space on its file system")
 	}
