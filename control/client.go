@@ -89,6 +89,10 @@ func (c *Client) Verify(ctx context.Context, r VerifyRequest, f ProgressFunc) (*
 	return ask[VerifyReport](ctx, c, http.MethodPost, "/verify", r, f)
 }
 
+func (c *Client) Repair(ctx context.Context, r RepairRequest, f ProgressFunc) (*RepairReport, error) {
+	return ask[RepairReport](ctx, c, http.MethodPost, "/repair", r, f)
+}
+
 func (c *Client) GC(ctx context.Context, r GCRequest, f ProgressFunc) (*GCReport, error) {
 	return ask[GCReport](ctx, c, http.MethodPost, "/gc", r, f)
 }

@@ -93,6 +93,13 @@ func (f *fakeAPI) Verify(ctx context.Context, r VerifyRequest, p ProgressFunc) (
 	err := f.long(ctx, "verify", p)
 	return &VerifyReport{Full: r.Full}, err
 }
+func (f *fakeAPI) Repair(ctx context.Context, r RepairRequest, p ProgressFunc) (*RepairReport, error) {
+	v, err := f.Verify(ctx, VerifyRequest(r), p)
+	if err != nil {
+		return nil, err
+	}
+	return &RepairReport{VerifyReport: *v, Removed: []string{}}, nil
+}
 func (f *fakeAPI) GC(ctx context.Context, r GCRequest, p ProgressFunc) (*GCReport, error) {
 	err := f.long(ctx, "gc", p)
 	return &GCReport{DryRun: r.DryRun}, err

@@ -43,8 +43,12 @@ type EndRequest struct {
 
 // VerifyRequest asks for a check of the store.
 type VerifyRequest struct {
-	Full   bool `json:"full,omitempty"`   // read and hash every blob
-	Repair bool `json:"repair,omitempty"` // move what is damaged into quarantine
+	Full bool `json:"full,omitempty"` // read and hash every blob
+}
+
+// RepairRequest asks for a check of the store, and that what it finds be mended.
+type RepairRequest struct {
+	Full bool `json:"full,omitempty"` // read and hash every blob
 }
 
 // GCRequest asks for a collection.
@@ -73,6 +77,7 @@ type empty struct{}
 
 func (empty) check() error           { return nil }
 func (r VerifyRequest) check() error { return nil }
+func (r RepairRequest) check() error { return nil }
 func (r GCRequest) check() error     { return nil }
 func (r StopRequest) check() error   { return nil }
 func (r ImportRequest) check() error { return checkDir(r.Dir) }

@@ -28,6 +28,8 @@ type API interface {
 	Log(ctx context.Context, limit int) ([]Commit, error)
 	// Verify checks the store. Problems are in the report and no error.
 	Verify(ctx context.Context, r VerifyRequest, progress ProgressFunc) (*VerifyReport, error)
+	// Repair checks the store and mends what it finds damaged.
+	Repair(ctx context.Context, r RepairRequest, progress ProgressFunc) (*RepairReport, error)
 	// GC frees what nothing refers to.
 	GC(ctx context.Context, r GCRequest, progress ProgressFunc) (*GCReport, error)
 	// Import takes the packages of a directory into the store.
@@ -217,6 +219,13 @@ type VerifyReport struct {
 	Problems []Problem `json:"problems"`
 }
 
+// RepairReport is the answer to `condafs repair`.
+type RepairReport struct {
+	VerifyReport
+	Removed []string `json:"removed"` // what has left the newest snapshot, so that clients fetch it again
+	Left    int      `json:"left"`    // problems that a repair can do nothing about
+}
+
 // RebuildReport is what `condafs rebuild` prints.
 type RebuildReport struct {
 	Store     string        `json:"store"`
@@ -228,7 +237,7 @@ type RebuildReport struct {
 	Aside     string        `json:"aside,omitempty"`
 	Damage    []string      `json:"damage"`     // what could not be read of the journal
 	LostTrees []string      `json:"lost_trees"` // packages whose list of files is lost
-	Verify    *VerifyReport `json:"verify"`
+	Repair    *RepairReport `json:"repair"`     // of the content, which was read afterwards
 }
 
 // Problem is something damaged.
@@ -237,7 +246,8 @@ type Problem struct {
 	Digest      string   `json:"digest,omitempty"`
 	File        string   `json:"file,omitempty"` // relative to the store
 	Detail      string   `json:"detail,omitempty"`
-	Quarantined string   `json:"quarantined,omitempty"` // id, if --repair has put it aside
+	Quarantined string   `json:"quarantined,omitempty"` // id, after a repair
+	Fixed       string   `json:"fixed,omitempty"`       // what a repair did about it
 	Paths       []string `json:"paths"`                 // what is affected in the newest snapshot
 }
 

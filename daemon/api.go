@@ -100,13 +100,21 @@ func (a *api) Log(_ context.Context, limit int) ([]control.Commit, error) {
 }
 
 func (a *api) Verify(ctx context.Context, r control.VerifyRequest, progress control.ProgressFunc) (*control.VerifyReport, error) {
-	v, err := a.store.Verify(ctx, index.VerifyOptions{Full: r.Full, Repair: r.Repair}, counter(progress, "verifying", "bytes"))
+	v, err := a.store.Verify(ctx, index.VerifyOptions{Full: r.Full}, counter(progress, "verifying", "bytes"))
 	if err != nil {
 		return nil, err
 	}
-	out := &control.VerifyReport{Blobs: v.Blobs, Bytes: v.Bytes, Hashed: v.Hashed, Full: r.Full, Problems: []control.Problem{}}
+	out := verifyReport(v, r.Full)
+	if err := a.checkShelves(ctx, true, &out); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+func verifyReport(v index.VerifyReport, full bool) control.VerifyReport {
+	out := control.VerifyReport{Blobs: v.Blobs, Bytes: v.Bytes, Hashed: v.Hashed, Full: full, Problems: []control.Problem{}}
 	for _, p := range v.Problems {
-		q := control.Problem{Kind: string(p.Kind), File: p.File, Detail: p.Detail, Paths: p.Paths, Quarantined: p.Quarantined}
+		q := control.Problem{Kind: string(p.Kind), File: p.File, Detail: p.Detail, Paths: p.Paths, Quarantined: p.Quarantined, Fixed: p.Fixed}
 		if !p.Digest.IsZero() {
 			q.Digest = p.Digest.String()
 		}
@@ -115,10 +123,7 @@ func (a *api) Verify(ctx context.Context, r control.VerifyRequest, progress cont
 		}
 		out.Problems = append(out.Problems, q)
 	}
-	if err := a.checkShelves(ctx, r, out); err != nil {
-		return nil, err
-	}
-	return out, nil
+	return out
 }
 
 func (a *api) GC(ctx context.Context, r control.GCRequest, progress control.ProgressFunc) (*control.GCReport, error) {

@@ -10,7 +10,7 @@ import (
 )
 
 // Rebuild makes the database of a store anew, from the journal beside it, and then
-// reads all of its content. The store must not be open.
+// reads all of its content and mends what is damaged. The store must not be open.
 func Rebuild(ctx context.Context, dir, version string, log *slog.Logger, progress control.ProgressFunc) (*control.RebuildReport, error) {
 	r, err := index.Rebuild(ctx, dir, log, func(phase string, done, total int64) {
 		progress.Report(control.Progress{Phase: phase, Done: done, Total: total, Unit: "records"})
@@ -32,6 +32,6 @@ func Rebuild(ctx context.Context, dir, version string, log *slog.Logger, progres
 	if err != nil {
 		return nil, err
 	}
-	out.Verify, err = d.Verify(ctx, control.VerifyRequest{Full: true, Repair: true}, progress)
+	out.Repair, err = d.Repair(ctx, control.RepairRequest{Full: true}, progress)
 	return out, errors.Join(err, d.Close())
 }

@@ -67,19 +67,21 @@ func (d *daemon) shelves() []*shelf.Shelf {
 }
 
 // checkShelves adds to a report what somebody has changed on the shelves.
-func (a *api) checkShelves(ctx context.Context, r control.VerifyRequest, out *control.VerifyReport) error {
+func (a *api) checkShelves(ctx context.Context, dry bool, out *control.VerifyReport) error {
 	if a.daemon == nil {
 		return nil
 	}
 	for _, s := range a.daemon.shelves() {
-		found, err := s.Check(ctx, !r.Repair)
+		found, err := s.Check(ctx, dry)
 		if err != nil {
 			return err
 		}
 		for _, d := range found {
 			p := control.Problem{Kind: "shelf", File: filepath.Join(s.Path(), d.Path), Detail: d.Detail, Paths: []string{}}
 			if d.Mended {
-				p.Detail += "; mended"
+				p.Fixed = "mended"
+			} else if !dry {
+				p.Fixed = "its package leaves the shelf"
 			}
 			out.Problems = append(out.Problems, p)
 		}

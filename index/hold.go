@@ -158,6 +158,15 @@ func (s *heldSet) seen(d hashing.Digest, size int64) {
 	}
 }
 
+// unsee takes back what seen noted: the blob was put aside.
+func (s *heldSet) unsee(d hashing.Digest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w := s.what[d]; w != nil {
+		w.size = -1
+	}
+}
+
 // seenSize returns what seen noted.
 func (s *heldSet) seenSize(d hashing.Digest) (int64, bool) {
 	s.mu.Lock()

@@ -65,6 +65,7 @@ type Store struct {
 	interrupted bool
 
 	checkpointed checkpointed
+	givenUp      sync.Map // digests of blobs that only older states need, and nobody has
 
 	blobs atomic.Int64 // in objects/; exact after a collection, near otherwise
 	bytes atomic.Int64

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"time"
 
 	"condafs/fault"
 	"condafs/hashing"
@@ -20,9 +19,6 @@ type VerifyOptions struct {
 	// Full hashes every blob. Otherwise only those are hashed whose time says that
 	// somebody wrote to them.
 	Full bool
-	// Repair moves damaged blobs into quarantine: no client reads them any more, and
-	// the next one that brings the content mends the store.
-	Repair bool
 }
 
 // ProblemKind is what is wrong.
@@ -45,7 +41,8 @@ type Problem struct {
 	File        string         `json:"file,omitempty"`  // relative to the store
 	Paths       []string       `json:"paths,omitempty"` // entries of head that it affects
 	Detail      string         `json:"detail"`
-	Quarantined string         `json:"quarantined,omitempty"` // the record's id
+	Quarantined string         `json:"quarantined,omitempty"` // the record's id, after a repair
+	Fixed       string         `json:"fixed,omitempty"`       // what a repair did about it, for people
 }
 
 // VerifyReport tells what was looked at and what is wrong.
@@ -120,12 +117,15 @@ func (v *verification) run(ctx context.Context) error {
 	if err := v.blame(ctx); err != nil {
 		return err
 	}
+	v.report.Problems = slices.DeleteFunc(v.report.Problems, func(p Problem) bool {
+		// A repair has given it up, and head has done without it since. Sessions from
+		// before know by the error.
+		_, given := v.store.givenUp.Load(p.Digest)
+		return given && p.Kind == Missing && len(p.Paths) == 0
+	})
 	slices.SortFunc(v.report.Problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.File, b.File), slices.Compare(a.Digest[:], b.Digest[:]))
 	})
-	if v.options.Repair {
-		return v.repair()
-	}
 	return nil
 }
 
@@ -302,39 +302,6 @@ func (v *verification) blame(ctx context.Context) error {
 				p.Paths = append(p.Paths, pkg.path+"/"+path)
 			}
 		}
-	}
-	return nil
-}
-
-// repair puts damaged blobs out of the clients' reach.
-func (v *verification) repair() error {
-	s := v.store
-	for i := range v.report.Problems {
-		p := &v.report.Problems[i]
-		if p.Kind != Size && p.Kind != Content {
-			continue
-		}
-		now := time.Now().UTC()
-		id := fmt.Sprintf("blob-%s-%d", p.Digest.Short(), now.UnixNano())
-		r := QuarantineRecord{ID: id, Time: now, Path: p.File, Reason: p.Detail, UID: uint32(os.Geteuid())}
-		if err := os.MkdirAll(s.QuarantineDir(id), 0o700); err != nil {
-			return fault.New("quarantine blob", p.File, fault.Other, err)
-		}
-		if fi, err := os.Lstat(filepath.Join(s.dir, p.File)); err == nil {
-			r.Bytes = fi.Size()
-		}
-		// The record first: content without a record would be lost from sight.
-		if err := s.AddQuarantine(r); err != nil {
-			return err
-		}
-		err := os.Rename(filepath.Join(s.dir, p.File), filepath.Join(s.QuarantineDir(id), p.Digest.String()))
-		if err != nil {
-			return fault.New("quarantine blob", p.File, fault.Other, err)
-		}
-		p.Quarantined = id
-		s.blobs.Add(-1)
-		s.bytes.Add(-r.Bytes)
-		s.log.Warn("moved a damaged blob into quarantine", "digest", p.Digest, "id", id, "affects", p.Paths)
 	}
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -89,37 +88,5 @@ func TestVerify(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-func TestVerifyRepairs(t *testing.T) {
-	s := newStore(t)
-	putFile(t, s, "f", "content")
-	d := hashing.Sum([]byte("content"))
-	if err := errors.Join(os.Chmod(s.blobPath(d), 0o600), os.WriteFile(s.blobPath(d), []byte("c0ntent"), 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	r, err := s.Verify(t.Context(), VerifyOptions{Repair: true}, nil)
-	if err != nil || len(r.Problems) != 1 || r.Problems[0].Quarantined == "" {
-		t.Fatalf("%+v, %v", r, err)
-	}
-	if s.HasBlob(d) {
-		t.Error("the damaged blob is still there")
-	}
-	q, err := s.Quarantined()
-	if err != nil || len(q) != 1 || q[0].ID != r.Problems[0].Quarantined || q[0].Bytes != 7 {
-		t.Fatalf("quarantined %+v, %v", q, err)
-	}
-	if b, err := os.ReadFile(filepath.Join(s.QuarantineDir(q[0].ID), d.String())); err != nil || string(b) != "c0ntent" {
-		t.Errorf("kept %q, %v", b, err)
-	}
-	// The next client that brings it mends the store.
-	h := s.NewHold()
-	defer h.Release()
-	if _, err := s.PutBlob(h, strings.NewReader("content"), 0); err != nil {
-		t.Fatal(err)
-	}
-	if r, err := s.Verify(t.Context(), VerifyOptions{Full: true}, nil); err != nil || len(r.Problems) != 0 {
-		t.Errorf("%+v, %v", r, err)
 	}
 }

@@ -77,9 +77,9 @@ type killing struct {
 }
 
 // elsewhere tells of points that no client reaches: tests of package index do, with commits that are larger than any
-// session's, and by making a database anew.
+// session's, and by making a database anew; tests of package repair with damaged stores.
 func elsewhere(p failpoint.Point) bool {
-	return slices.ContainsFunc([]string{"commit.trees", "redo.", "checkpoint.", "rebuild."}, func(s string) bool { return strings.HasPrefix(string(p), s) })
+	return slices.ContainsFunc([]string{"commit.trees", "redo.", "checkpoint.", "rebuild.", "aside.", "repair."}, func(s string) bool { return strings.HasPrefix(string(p), s) })
 }
 
 // inRecovery tells in which life of a daemon a point can be reached: the first one, which works for clients, or the

@@ -73,7 +73,7 @@ func TestRebuildAfterLostDatabase(t *testing.T) {
 				t.Fatalf("the mount of a damaged store: %v\n%s", err, out)
 			}
 			r := m.rebuild()
-			if !r.Exact || len(r.Damage)+len(r.LostTrees)+len(r.Verify.Problems) > 0 {
+			if !r.Exact || len(r.Damage)+len(r.LostTrees)+len(r.Repair.Problems) > 0 {
 				t.Errorf("%+v", r)
 			}
 			m.start()

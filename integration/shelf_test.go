@@ -167,7 +167,7 @@ func TestEditInPlace(t *testing.T) {
 	}
 	verify := func(want int, args ...string) control.VerifyReport {
 		t.Helper()
-		cmd := m.commandFor(append([]string{"verify", "--json"}, args...)...)
+		cmd := m.commandFor(append(args, "--json")...)
 		out, _ := cmd.Output()
 		var r control.VerifyReport
 		if err := json.Unmarshal(out, &r); err != nil || cmd.ProcessState.ExitCode() != want {
@@ -175,11 +175,13 @@ func TestEditInPlace(t *testing.T) {
 		}
 		return r
 	}
-	if r := verify(3); len(r.Problems) != 1 || r.Problems[0].Kind != "shelf" {
+	if r := verify(3, "verify"); len(r.Problems) != 1 || r.Problems[0].Kind != "shelf" {
 		t.Errorf("verify finds %+v", r.Problems)
 	}
-	verify(3, "--repair")
-	verify(0, "--full")
+	if r := verify(0, "repair"); len(r.Problems) != 1 || r.Problems[0].Fixed != "mended" {
+		t.Errorf("repair finds %+v", r.Problems)
+	}
+	verify(0, "verify", "--full")
 	if b, err := os.ReadFile(edited); err != nil || string(b) != "edited" {
 		t.Errorf("the environment has lost its edit: %q, %v", b, err)
 	}

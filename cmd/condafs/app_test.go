@@ -76,6 +76,10 @@ func (c *canned) Verify(_ context.Context, r control.VerifyRequest, _ control.Pr
 	}
 	return v, c.note("verify")
 }
+func (c *canned) Repair(_ context.Context, r control.RepairRequest, _ control.ProgressFunc) (*control.RepairReport, error) {
+	v := control.VerifyReport{Full: r.Full, Problems: []control.Problem{{Kind: "content", File: "objects/ab/cd", Detail: "bad", Fixed: "mended", Paths: []string{}}}}
+	return &control.RepairReport{VerifyReport: v, Removed: []string{"shared/pkgs/x-1-0"}}, c.note("repair")
+}
 func (c *canned) GC(_ context.Context, r control.GCRequest, _ control.ProgressFunc) (*control.GCReport, error) {
 	return &control.GCReport{DryRun: r.DryRun, Blobs: 1, Bytes: 2000, KeptBlobs: 11}, c.note("gc")
 }
@@ -132,6 +136,7 @@ func TestCommands(t *testing.T) {
 		{"ls", "ls", []string{"a-1-0", "verified", "everybody", "1.2 MB", "999 B", `rattler/pkgs/evil\x1b[31m-1-0`}},
 		{"ls a-1-0", "ls a-1-0", []string{"0755", "bin/\n", "bin/l -> a"}},
 		{"log", "log", []string{"9  ", "ci  conda install a\n    + a-1-0 (verified)\n"}},
+		{"repair --full", "repair", []string{"content: objects/ab/cd: bad: mended", "removed: shared/pkgs/x-1-0", "1 problem found, 0 left"}},
 		{"verify --full", "verify", []string{"12 blobs (1.5 kB) checked by content: all is well"}},
 		{"gc", "gc", []string{"freed 2.0 kB in 1 blob and 0 trees; 0 B in 11 blobs stay"}},
 		{"gc --dry-run", "gc", []string{"would free 2.0 kB"}},
@@ -178,7 +183,7 @@ func TestExitStatus(t *testing.T) {
 		{failing(fault.Usage), "status", 2, ""},
 		{failing(fault.Corrupt), "verify", 3, ""},
 		{failing(fault.NotMounted), "commit", 4, ""},
-		{&canned{bad: true}, "verify", 3, "condafs: verify: 1 problem found; `condafs verify --repair` puts what is damaged aside\n"},
+		{&canned{bad: true}, "verify", 3, "condafs: verify: 1 problem found; `condafs repair` mends what can be mended\n"},
 		{&canned{bad: true}, "export /d", 1, "condafs: export to /d: 1 thing could not be written\n"},
 		{&canned{}, "import --strict /d", 3, "condafs: import /d: 1 thing did not hold\n"},
 		{&canned{}, "import", 2, ""},
@@ -238,7 +243,7 @@ func TestJSONTopic(t *testing.T) {
 		Mounted{Log: "x"}, control.Stopped{}, control.Session{Label: "x", Command: "x", Ephemeral: true}, report, Discarded{},
 		control.Status{MountPoint: "x", Quarantine: []control.Quarantine{{}}}, pkg, control.File{Blake3: "x", Target: "x"}, control.PackageFiles{},
 		control.Commit{Label: "x", Command: "x"}, control.VerifyReport{Problems: []control.Problem{{Digest: "x", File: "x", Detail: "x", Quarantined: "x"}}},
-		control.RebuildReport{Aside: "x"}, control.GCReport{}, control.ImportReport{}, control.ExportReport{}, Version{},
+		control.RepairReport{VerifyReport: control.VerifyReport{Problems: []control.Problem{{Fixed: "x"}}}}, control.RebuildReport{Aside: "x"}, control.GCReport{}, control.ImportReport{}, control.ExportReport{}, Version{},
 		bench.Report{Figures: []bench.Figure{{}}}, bench.StoreReport{Stores: []bench.StoreFigure{{}}},
 	} {
 		b, err := json.Marshal(v)

@@ -29,9 +29,10 @@ ls NAME   the same object, and entries: [{path, type: file|directory|symlink, mo
             blake3?, target?}]
 log       [{seq, time, uid, pid, session, label?, command?, what: [line]}]
 verify    {blobs, bytes, hashed, full, problems: [{kind: missing|size|content|tree|foreign|
-           index|journal, digest?, file?, detail?, quarantined?, paths: [path]}]}
+           index|journal|shelf, digest?, file?, detail?, quarantined?, fixed?, paths: [path]}]}
+repair    the same object, and removed: [path], left
 rebuild   {store, head, entries, trees, commits, exact, aside?, damage: [line],
-           lost_trees: [path], verify: {as above}}
+           lost_trees: [path], repair: {as above}}
 gc        {dry_run, blobs, trees, bytes, kept_blobs, kept_bytes}
 import    {imported: [{path, kind, trust}], present, rejected, skipped: [{path, why}], bytes}
 export    {exported: [name], present, rejected: [{path, why}], bytes}

@@ -21,13 +21,12 @@ func (a *app) rebuildCommand() *cobra.Command {
 		Use:   "rebuild",
 		Short: "Make a store's lost or damaged database anew",
 		Long: `Make the database of a store anew from the journal that lies beside it, and then
-read and hash all of the store's content. It is for a store that does not open any
+read and hash all of the store's content, and mend it as condafs repair does. It is for a store that does not open any
 more, because its database in db/ is lost or damaged; such a store must not be
 mounted.
 
-The old database is put aside, under a name that is printed, and nothing else is
-removed: no file whose meaning is not known, and no content without a name. What was
-deleted stays so. Sessions that were under way go on over the new head.
+The old database is put aside, under a name that is printed, and nothing is deleted:
+what is damaged or not known goes into quarantine. What was deleted stays so. Sessions that were under way go on over the new head.
 
 It can be stopped at any time and run again. The exit status is 3 if something could
 not be brought back.`,
@@ -55,7 +54,7 @@ not be brought back.`,
 			if err := a.show(r, func(w io.Writer) error { return printRebuild(w, r) }); err != nil {
 				return err
 			}
-			if n := len(r.LostTrees) + len(r.Damage) + len(r.Verify.Problems); n > 0 || !r.Exact {
+			if n := len(r.LostTrees) + len(r.Damage) + len(r.Repair.Problems); n > 0 || !r.Exact {
 				return fault.New("rebuild", dir, fault.Corrupt, errors.New("the store opens again, and some of it is lost"))
 			}
 			return nil
@@ -84,5 +83,5 @@ func printRebuild(w io.Writer, r *control.RebuildReport) error {
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return err
 	}
-	return printVerify(w, r.Verify)
+	return printRepair(w, r.Repair)
 }

@@ -13,21 +13,20 @@ import (
 
 func (a *app) verifyCommand() *cobra.Command {
 	var t target
-	var full, repair bool
+	var full bool
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Check the store for damage",
 		Long: `Check that everything the newest snapshot and the sessions refer to is there:
 by sizes and times, or with --full by reading and hashing every byte. Problems
-are listed with the packages that they affect, and make the exit status 3. With --repair no
-client reads what is damaged any more; the next one that brings the same content
-mends the store.`,
+are listed with the packages that they affect, and make the exit status 3. Nothing is
+changed: condafs repair mends what this finds.`,
 		Example: "  condafs verify\n  condafs verify --full\n  condafs verify --full --store /var/lib/condafs",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.with(t, false, func(api control.API) error {
 				b := newBar(a.err)
-				r, err := api.Verify(cmd.Context(), control.VerifyRequest{Full: full, Repair: repair}, b.Report)
+				r, err := api.Verify(cmd.Context(), control.VerifyRequest{Full: full}, b.Report)
 				b.Close()
 				if err != nil {
 					return err
@@ -36,18 +35,14 @@ mends the store.`,
 					return err
 				}
 				if n := len(r.Problems); n > 0 {
-					err := fault.New("verify", "", fault.Corrupt, fmt.Errorf("%s found", plural(n, "problem")))
-					if !repair {
-						err = err.WithHint("`condafs verify --repair` puts what is damaged aside")
-					}
-					return err
+					return fault.New("verify", "", fault.Corrupt, fmt.Errorf("%s found", plural(n, "problem"))).
+						WithHint("`condafs repair` mends what can be mended")
 				}
 				return nil
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&full, "full", false, "read and hash every file")
-	cmd.Flags().BoolVar(&repair, "repair", false, "move damaged files into quarantine, so that nobody reads them any more")
 	t.mountFlag(cmd)
 	t.storeFlag(cmd)
 	return cmd
@@ -55,20 +50,7 @@ mends the store.`,
 
 func printVerify(w io.Writer, r *control.VerifyReport) error {
 	var b strings.Builder
-	for _, p := range r.Problems {
-		what := p.File
-		if what == "" {
-			what = p.Digest
-		}
-		fmt.Fprintf(&b, "%s: %s", p.Kind, printable(what))
-		if p.Detail != "" {
-			fmt.Fprintf(&b, ": %s", printable(p.Detail))
-		}
-		b.WriteByte('\n')
-		for _, path := range p.Paths {
-			fmt.Fprintf(&b, "    affects %s\n", printable(path))
-		}
-	}
+	writeProblems(&b, r)
 	how := "by size and time"
 	if r.Full {
 		how = "by content"
@@ -78,4 +60,25 @@ func printVerify(w io.Writer, r *control.VerifyReport) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// writeProblems lists what is wrong, and what became of it.
+func writeProblems(b *strings.Builder, r *control.VerifyReport) {
+	for _, p := range r.Problems {
+		what := p.File
+		if what == "" {
+			what = p.Digest
+		}
+		fmt.Fprintf(b, "%s: %s", p.Kind, printable(what))
+		if p.Detail != "" {
+			fmt.Fprintf(b, ": %s", printable(p.Detail))
+		}
+		if p.Fixed != "" {
+			fmt.Fprintf(b, ": %s", printable(p.Fixed))
+		}
+		b.WriteByte('\n')
+		for _, path := range p.Paths {
+			fmt.Fprintf(b, "    affects %s\n", printable(path))
+		}
+	}
 }

@@ -37,6 +37,14 @@ const (
 	CheckpointRenamed Point = "checkpoint.renamed" // it counts, and what it replaces is there still
 )
 
+// Repairs.
+const (
+	AsideRecorded Point = "aside.recorded" // what is damaged has its record in quarantine, and lies where it was
+	AsideMoved    Point = "aside.moved"    // it has moved
+	RepairBrought Point = "repair.brought" // what could be found is there again
+	RepairRemoved Point = "repair.removed" // what could not has left head
+)
+
 // Making the database anew from the journal.
 const (
 	RebuildBegun   Point = "rebuild.begun"   // a new database is there, empty, beside the old one
