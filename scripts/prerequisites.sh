@@ -15,8 +15,19 @@ prerequisites() {
     if [ "$1" = test ] && ! echo '#include <stdlib.h>' | gcc -E - >/dev/null 2>&1; then
         packages+=(gcc libc6-dev)
     fi
+    if [ "$1" = test ]; then # others' suites for file systems (integration/posix)
+        command -v fio >/dev/null || packages+=(fio)
+        command -v stress-ng >/dev/null || packages+=(stress-ng)
+        if command -v cargo >/dev/null && [ ! -e /usr/include/sys/acl.h ]; then
+            packages+=(libacl1-dev)
+        fi
+    fi
     if [ "${#packages[@]}" -gt 0 ]; then
         install_packages "${packages[@]}"
+    fi
+    # Python's own tests; the system's Python has them in a package that is named by its version.
+    if [ "$1" = test ] && ! python3 -c 'import test.test_os' 2>/dev/null; then
+        install_packages "libpython$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')-testsuite"
     fi
     newer_go
     # Go stamps what it builds with git's commit, and gives up where git refuses a clone that belongs to another user.
