@@ -23,8 +23,7 @@ func fromCrate(t *testing.T, name, version string) string {
 	if path, err := exec.LookPath(name); err == nil {
 		return path
 	}
-	root := filepath.Join(cacheDir(t), "crates")
-	path := filepath.Join(root, name+"-"+version, "bin", name)
+	path := filepath.Join(cacheDir(t), "crates", name+"-"+version, "bin", name)
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
@@ -34,7 +33,7 @@ func fromCrate(t *testing.T, name, version string) string {
 	cmd := exec.Command("cargo", "install", "--locked", "--root", filepath.Dir(filepath.Dir(path)), name+"@"+version)
 	// What is slow in these suites is the file system: a build without optimisation takes a third of the time.
 	cmd.Args = append(cmd.Args, "--debug")
-	cmd.Env = append(os.Environ(), "CARGO_PROFILE_DEV_DEBUG=0", "CARGO_TARGET_DIR="+filepath.Join(root, "target"))
+	cmd.Env = append(os.Environ(), "CARGO_PROFILE_DEV_DEBUG=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build %s (it needs cargo and, on Debian, libacl1-dev): %v\n%s", name, err, tail(string(out)))
 	}
