@@ -147,7 +147,7 @@ func damageFile(rng *rand.Rand, name string) (string, error) {
 func TestDamagedDatabase(t *testing.T) {
 	rounds := 400
 	if testing.Short() {
-		rounds = 40
+		rounds = 12
 	}
 	seed := rand.Uint64()
 	rng := rand.New(rand.NewPCG(seed, 0))

@@ -23,13 +23,13 @@ import (
 // which errno it was; nothing that it had promised is lost, and with the disk well again
 // the store works.
 func TestFailingDisk(t *testing.T) {
-	rounds := 40
+	rounds, late := 40, 6000
 	if testing.Short() {
-		rounds = 8
+		rounds, late = 4, 1200
 	}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	p := &cutting{t: t, rng: rand.New(rand.NewPCG(seed, 0)), disk: lossyfs.New(lossyfs.Strict), promised: make(map[string]string)}
+	p := &cutting{t: t, rng: rand.New(rand.NewPCG(seed, 0)), disk: lossyfs.New(lossyfs.Strict), late: late, promised: make(map[string]string)}
 	met := make(map[lossyfs.Kind]int)
 	told := 0
 	for round := range rounds {
@@ -68,7 +68,7 @@ func (p *cutting) fail(errno unix.Errno) (op lossyfs.Op, said string) {
 	}()
 	failAt := p.rng.IntN(600)
 	if p.rng.IntN(2) == 0 {
-		failAt = p.rng.IntN(6000)
+		failAt = p.rng.IntN(p.late)
 	}
 	done := 0
 	failed := make(chan lossyfs.Op, 1)
@@ -110,14 +110,14 @@ func (p *cutting) fail(errno unix.Errno) (op lossyfs.Op, said string) {
 		if len(failed) == 0 {
 			continue
 		}
-		if after++; after == 40 { // it has got over it
+		if after++; after == 20 { // it has got over it
 			if err := cmd.Process.Kill(); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	var exit *exec.ExitError
-	if err := cmd.Wait(); !errors.As(err, &exit) || said == "" && after < 40 {
+	if err := cmd.Wait(); !errors.As(err, &exit) || said == "" && after < 20 {
 		t.Errorf("the child ended: %v", err)
 	}
 	p.disk.Inject(nil)

@@ -19,7 +19,7 @@ import (
 )
 
 var (
-	powerCuts = flag.Int("powercuts", 0, "how many power failures TestPowerCut makes for each model; 0: 25, with -short 4")
+	powerCuts = flag.Int("powercuts", 0, "how many power failures TestPowerCut makes for each model; 0: 25, with -short 3")
 	powerSeed = flag.Uint64("power-seed", 0, "the seed of TestPowerCut; 0: a new one")
 )
 
@@ -28,11 +28,11 @@ var (
 // from the last failure, collects garbage or applies a large group. Each time the store
 // must open by itself and have what was said to be committed, whole.
 func TestPowerCut(t *testing.T) {
-	cuts, seed := *powerCuts, *powerSeed
+	cuts, late, seed := *powerCuts, 8000, *powerSeed
 	if cuts == 0 {
 		cuts = 25
 		if testing.Short() {
-			cuts = 4
+			cuts, late = 3, 1200
 		}
 	}
 	if seed == 0 {
@@ -41,7 +41,7 @@ func TestPowerCut(t *testing.T) {
 	for name, m := range map[string]lossyfs.Model{"strict": lossyfs.Strict, "journaled": lossyfs.Journaled} {
 		t.Run(name, func(t *testing.T) {
 			t.Logf("%d power failures; repeat with -power-seed %d", cuts, seed)
-			p := &cutting{t: t, rng: rand.New(rand.NewPCG(seed, uint64(m))), disk: lossyfs.New(m), promised: make(map[string]string)}
+			p := &cutting{t: t, rng: rand.New(rand.NewPCG(seed, uint64(m))), disk: lossyfs.New(m), late: late, promised: make(map[string]string)}
 			for cut := range cuts {
 				p.story = fmt.Sprintf("cut %d", cut)
 				if p.once(); t.Failed() {
@@ -57,6 +57,7 @@ type cutting struct {
 	t        *testing.T
 	rng      *rand.Rand
 	disk     *lossyfs.FS
+	late     int // the latest operation that is chosen
 	boots    int
 	promised map[string]string
 	commits  int
@@ -81,7 +82,7 @@ func (p *cutting) once() {
 	// Half of the failures come early, while the store is being opened.
 	cutAt := p.rng.IntN(400)
 	if p.rng.IntN(2) == 0 {
-		cutAt = p.rng.IntN(8000)
+		cutAt = p.rng.IntN(p.late)
 	}
 	var last lossyfs.Op
 	done := 0
