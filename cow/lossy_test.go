@@ -41,11 +41,11 @@ const (
 // must open, with all that was said to be published and nothing that was said to be
 // deleted, whole, and with nothing left of the sessions.
 func TestPowerCut(t *testing.T) {
-	cuts, seed := *powerCuts, *powerSeed
+	cuts, late, seed := *powerCuts, 2500, *powerSeed
 	if cuts == 0 {
 		cuts = 12
 		if testing.Short() {
-			cuts = 3
+			cuts, late = 3, 800
 		}
 	}
 	if seed == 0 {
@@ -54,7 +54,7 @@ func TestPowerCut(t *testing.T) {
 	for name, m := range map[string]lossyfs.Model{"strict": lossyfs.Strict, "journaled": lossyfs.Journaled} {
 		t.Run(name, func(t *testing.T) {
 			t.Logf("%d power failures; repeat with -power-seed %d", cuts, seed)
-			p := &powerCut{t: t, rng: rand.New(rand.NewPCG(seed, uint64(m))), disk: lossyfs.New(m), said: make(map[string]string)}
+			p := &powerCut{t: t, rng: rand.New(rand.NewPCG(seed, uint64(m))), disk: lossyfs.New(m), late: late, said: make(map[string]string)}
 			for p.life = 1; p.life <= cuts && !t.Failed(); p.life++ {
 				where := p.live()
 				if p.check(); t.Failed() {
@@ -70,6 +70,7 @@ type powerCut struct {
 	t        *testing.T
 	rng      *rand.Rand
 	disk     *lossyfs.FS
+	late     int // the latest operation that is chosen
 	life     int
 	said     map[string]string
 	promises int
@@ -89,7 +90,7 @@ func (p *powerCut) live() (where string) {
 			t.Error(err)
 		}
 	}()
-	cutAt, done := p.rng.IntN(2500), 0
+	cutAt, done := p.rng.IntN(p.late), 0
 	if p.rng.IntN(3) == 0 {
 		cutAt = p.rng.IntN(400) // while it starts
 	}
