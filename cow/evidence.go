@@ -313,21 +313,27 @@ func (s *Session) treeForm(t *index.Tree, v conda.Verdict) form {
 	return f
 }
 
-// maxText bounds metadata that is searched for session paths.
+// maxText bounds metadata that is searched for what must not be published.
 const maxText = 16 << 20
 
-// rewrite takes the session's path out of a file that a client may have written
-// it into, and changes e to the new content.
+// rewrite takes the session's path, and credentials, out of a file that a client may
+// have written them into, and changes e to the new content.
 func (s *Session) rewrite(p string, e *index.TreeEntry, open opener) error {
-	if s.e.o.MountPoint == "" || e.Size > maxText || !conda.Rewritable(p) {
+	if e.Size > maxText || !conda.Rewritable(p) {
 		return nil
 	}
 	b, err := readAll(open)
 	if err != nil {
 		return err
 	}
-	b, changed := conda.RewriteSessionPaths(b, s.e.o.MountPoint, s.id)
-	if !changed {
+	changed, stripped := false, false
+	if s.e.o.MountPoint != "" {
+		b, changed = conda.RewriteSessionPaths(b, s.e.o.MountPoint, s.id)
+	}
+	if path.Base(p) == path.Base(conda.CompletionMarker) {
+		b, stripped = conda.StripCredentials(b)
+	}
+	if !changed && !stripped {
 		return nil
 	}
 	sums, err := s.e.store.PutBlob(s.hold, bytes.NewReader(b), 0)

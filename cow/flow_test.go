@@ -274,6 +274,24 @@ func TestRecordTellsNoSessionPath(t *testing.T) {
 	}
 }
 
+func TestRecordTellsNoCredentials(t *testing.T) {
+	w := newWorld(t)
+	f := makePackage(t, "tool-1.0-0", nil)
+	pid, c := w.process()
+	c.extract(f)
+	record := strings.Replace(f.record, "{", `{"channel": "https://me:secret@host/t/tk-1/own", `, 1)
+	c.write("pkgs/"+f.dist+"/info/repodata_record.json", record)
+	w.await()
+	if got := c.read("pkgs/" + f.dist + "/info/repodata_record.json"); got != record {
+		t.Errorf("the client's own file has changed: %s", got)
+	}
+	w.exit(pid)
+	_, other := w.process()
+	if got := other.read("pkgs/" + f.dist + "/info/repodata_record.json"); !strings.HasPrefix(got, `{"channel": "https://host/own", `) {
+		t.Errorf("others see %s", got)
+	}
+}
+
 func TestRepodataGroupIsReplacedWhole(t *testing.T) {
 	w := newWorld(t)
 	put := func(c *client, json, info string) {

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -302,6 +303,10 @@ func (im *importer) directory(name string, beside *archive) error {
 	}
 	hold := im.store.NewHold()
 	src.put = func(f *os.File) (hashing.Sums, error) { return im.putter.put(hold, f, hashing.SHA256) }
+	src.putText = func(b []byte) (hashing.Sums, error) {
+		sums, err := im.store.PutBlob(hold, bytes.NewReader(b), 0)
+		return sums, inStore(err)
+	}
 	src.open = im.store.OpenBlob
 	entry, tree, err := im.verify(name, src, beside)
 	if err != nil {

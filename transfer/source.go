@@ -23,6 +23,7 @@ import (
 type source struct {
 	root    *os.Root
 	put     func(*os.File) (hashing.Sums, error)
+	putText func([]byte) (hashing.Sums, error)
 	open    func(hashing.Digest) (*os.File, error)
 	objects []*object // sorted by path, parents first
 	byPath  map[string]*object
@@ -171,6 +172,11 @@ func (s *source) tree() (*index.Tree, error) {
 				return nil, err
 			}
 			e.Mode = conda.NormalMode(conda.RegularFile, e.Mode)
+			if o.path == conda.CompletionMarker {
+				if sums, err = s.publicRecord(sums); err != nil {
+					return nil, err
+				}
+			}
 			e.Digest, e.Size = sums.Blake3, sums.Size
 		}
 		if err := b.Add(o.path, e); err != nil {
@@ -180,8 +186,27 @@ func (s *source) tree() (*index.Tree, error) {
 	return b.Build()
 }
 
+// publicRecord takes credentials out of a record that has been copied. What is too long
+// to be a record has been rejected before.
+func (s *source) publicRecord(sums hashing.Sums) (hashing.Sums, error) {
+	f, err := s.open(sums.Blake3)
+	if err != nil {
+		return sums, inStore(err)
+	}
+	b, err := io.ReadAll(f)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return sums, inStore(err)
+	}
+	b, changed := conda.StripCredentials(b)
+	if !changed {
+		return sums, nil
+	}
+	return s.putText(b)
+}
+
 // matches reports whether the directory looks like the tree, by names, kinds, link
-// targets, and the sizes and times of files: what a second import goes by.
+// targets, and the sizes and times of files: what a second import goes by. A record may
+// have become shorter, see publicRecord.
 func (s *source) matches(t *index.Tree) bool {
 	if t.Len() != len(s.objects)+1 {
 		return false
@@ -194,7 +219,7 @@ func (s *source) matches(t *index.Tree) bool {
 		if o == nil || o.other || o.Kind != e.Kind || o.Link != e.Link {
 			return false
 		}
-		if e.Kind == index.KindFile && (o.Size != e.Size || o.Mtime != e.Mtime) {
+		if e.Kind == index.KindFile && (o.Size != e.Size && p != conda.CompletionMarker || o.Mtime != e.Mtime) {
 			return false
 		}
 	}
