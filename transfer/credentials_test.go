@@ -21,7 +21,7 @@ func TestImportLeavesCredentialsOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	clean := strings.Replace(string(b), "{", `{"channel": "https://host/own", `, 1)
+	clean := strings.Replace(string(b), "{", `{"mirror": "https://host/own", `, 1)
 	write(t, name, strings.Replace(clean, "https://host/", "https://me:secret@host/t/tk-1/", 1), 0o644)
 	s := openStore(t)
 	if r := doImport(t, s, src); len(r.Imported) != 2 || len(r.Rejected) > 0 {
@@ -29,7 +29,7 @@ func TestImportLeavesCredentialsOut(t *testing.T) {
 	}
 	pin := s.PinHead()
 	defer pin.Release()
-	e, ok, err := pin.Get("shared/" + p.Dist())
+	e, ok, err := pin.Get("shared/pkgs/" + p.Dist())
 	if err != nil || !ok {
 		t.Fatal(ok, err)
 	}
