@@ -209,7 +209,7 @@ func (a *app) serve(ctx context.Context, o mountOptions) error {
 func (a *app) logger(o mountOptions) (*slog.Logger, func() error, error) {
 	w, done := io.Writer(a.err), func() error { return nil }
 	if o.logFile != "" {
-		f, err := openLog(o.logFile)
+		f, err := openRotatedLog(o.logFile, maxLog)
 		if err != nil {
 			return nil, nil, err
 		}
