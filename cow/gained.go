@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -60,15 +61,17 @@ func (g *gained) open(file string) error {
 	}
 	defer f.Close()
 	dec := json.NewDecoder(bufio.NewReader(f))
-	for dec.More() {
+	for {
 		whole := dec.InputOffset()
 		var r gainRecord
-		if err := dec.Decode(&r); err != nil {
+		switch err := dec.Decode(&r); {
+		case err == io.EOF:
+			return nil
+		case err != nil:
 			return f.Truncate(whole) // the daemon died while it wrote the last line
 		}
 		g.apply(&r)
 	}
-	return nil
 }
 
 func (g *gained) close() error {
