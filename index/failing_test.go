@@ -93,7 +93,8 @@ func (p *cutting) fail(errno unix.Errno) (op lossyfs.Op, said string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	after := 0
+	const enough = 40
+	after := 0 // commits since
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		word, rest, _ := strings.Cut(lines.Text(), " ")
 		if word == "failed" {
@@ -110,14 +111,14 @@ func (p *cutting) fail(errno unix.Errno) (op lossyfs.Op, said string) {
 		if len(failed) == 0 {
 			continue
 		}
-		if after++; after == 20 { // it has got over it
+		if after++; after == enough { // it has got over it
 			if err := cmd.Process.Kill(); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	var exit *exec.ExitError
-	if err := cmd.Wait(); !errors.As(err, &exit) || said == "" && after < 20 {
+	if err := cmd.Wait(); !errors.As(err, &exit) || said == "" && after < enough {
 		t.Errorf("the child ended: %v", err)
 	}
 	p.disk.Inject(nil)
