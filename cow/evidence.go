@@ -326,17 +326,17 @@ func (s *Session) rewrite(p string, e *index.TreeEntry, open opener) error {
 	if err != nil {
 		return err
 	}
-	changed, stripped := false, false
+	public := b
 	if s.e.o.MountPoint != "" {
-		b, changed = conda.RewriteSessionPaths(b, s.e.o.MountPoint, s.id)
+		public, _ = conda.RewriteSessionPaths(public, s.e.o.MountPoint, s.id)
 	}
-	if path.Base(p) == path.Base(conda.CompletionMarker) {
-		b, stripped = conda.StripCredentials(b)
+	if strings.HasSuffix(p, "/"+conda.CompletionMarker) {
+		public, _ = conda.StripCredentials(public)
 	}
-	if !changed && !stripped {
+	if bytes.Equal(public, b) {
 		return nil
 	}
-	sums, err := s.e.store.PutBlob(s.hold, bytes.NewReader(b), 0)
+	sums, err := s.e.store.PutBlob(s.hold, bytes.NewReader(public), 0)
 	if err != nil {
 		return err
 	}

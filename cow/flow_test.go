@@ -257,29 +257,23 @@ func TestListsAreUnited(t *testing.T) {
 }
 
 func TestRecordTellsNoSessionPath(t *testing.T) {
-	w := newWorld(t)
-	f := makePackage(t, "tool-1.0-0", nil)
-	pid, c := w.process()
-	c.extract(f)
-	record := strings.Replace(f.record, "{", `{"extracted": "`+w.mount+"/.sessions/"+c.s.ID()+`/pkgs", `, 1)
-	c.write("pkgs/"+f.dist+"/info/repodata_record.json", record)
-	w.await()
-	if got := c.read("pkgs/" + f.dist + "/info/repodata_record.json"); got != record {
-		t.Errorf("the client's own file has changed: %s", got)
-	}
-	w.exit(pid)
-	_, other := w.process()
-	if got := other.read("pkgs/" + f.dist + "/info/repodata_record.json"); !strings.HasPrefix(got, `{"extracted": "/mnt/condafs/pkgs", `) {
-		t.Errorf("others see %s", got)
-	}
+	recordTells(t, func(w *world, c *client) string {
+		return `{"extracted": "` + w.mount + "/.sessions/" + c.s.ID() + `/pkgs", `
+	}, `{"extracted": "/mnt/condafs/pkgs", `)
 }
 
 func TestRecordTellsNoCredentials(t *testing.T) {
+	recordTells(t, func(*world, *client) string { return `{"channel": "https://me:secret@host/t/tk-1/own", ` }, `{"channel": "https://host/own", `)
+}
+
+// recordTells checks how a record begins for others that its client lets begin with begin.
+func recordTells(t *testing.T, begin func(*world, *client) string, want string) {
+	t.Helper()
 	w := newWorld(t)
 	f := makePackage(t, "tool-1.0-0", nil)
 	pid, c := w.process()
 	c.extract(f)
-	record := strings.Replace(f.record, "{", `{"channel": "https://me:secret@host/t/tk-1/own", `, 1)
+	record := strings.Replace(f.record, "{", begin(w, c), 1)
 	c.write("pkgs/"+f.dist+"/info/repodata_record.json", record)
 	w.await()
 	if got := c.read("pkgs/" + f.dist + "/info/repodata_record.json"); got != record {
@@ -287,7 +281,7 @@ func TestRecordTellsNoCredentials(t *testing.T) {
 	}
 	w.exit(pid)
 	_, other := w.process()
-	if got := other.read("pkgs/" + f.dist + "/info/repodata_record.json"); !strings.HasPrefix(got, `{"channel": "https://host/own", `) {
+	if got := other.read("pkgs/" + f.dist + "/info/repodata_record.json"); !strings.HasPrefix(got, want) {
 		t.Errorf("others see %s", got)
 	}
 }

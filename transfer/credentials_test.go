@@ -37,18 +37,17 @@ func TestImportLeavesCredentialsOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for at, te := range tree.All() {
-		if at != conda.CompletionMarker {
-			continue
-		}
-		f, err := s.OpenBlob(te.Digest)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := io.ReadAll(f)
-		if err != nil || f.Close() != nil || string(got) != clean {
-			t.Errorf("the record is %s, %v", got, err)
-		}
+	at, ok := tree.Find(conda.CompletionMarker)
+	if !ok {
+		t.Fatal("there is no record")
+	}
+	f, err := s.OpenBlob(tree.At(at).Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(f)
+	if err != nil || f.Close() != nil || string(got) != clean {
+		t.Errorf("the record is %s, %v", got, err)
 	}
 	if r := doImport(t, s, src); r.Present != 2 {
 		t.Errorf("the second import: %+v", r)

@@ -68,11 +68,7 @@ func (l *rotatedLog) rotate() error {
 		return nil // /dev/null, a pipe
 	}
 	for i := keptLogs; i > 0; i-- {
-		from := l.name
-		if i > 1 {
-			from = l.older(i - 1)
-		}
-		if err := os.Rename(from, l.older(i)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := os.Rename(l.numbered(i-1), l.numbered(i)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}
@@ -91,7 +87,13 @@ func (l *rotatedLog) rotate() error {
 	return errors.Join(err, old.Close())
 }
 
-func (l *rotatedLog) older(n int) string { return l.name + "." + strconv.Itoa(n) }
+// numbered is the name of an older log, and of the log itself for 0.
+func (l *rotatedLog) numbered(n int) string {
+	if n == 0 {
+		return l.name
+	}
+	return l.name + "." + strconv.Itoa(n)
+}
 
 func (l *rotatedLog) Close() error {
 	l.mu.Lock()

@@ -24,9 +24,7 @@ type place struct {
 
 const patience = 90 * time.Second
 
-// Paths are short, since those of sockets have to be.
-//
-// places starts the daemons once.
+// places starts the daemons once. Their paths are short, since those of sockets have to be.
 var places = sync.OnceValues(func() ([]*place, error) {
 	native := &place{name: "native", dir: filepath.Join(scratch, "n")}
 	if err := os.Mkdir(native.dir, 0o755); err != nil {
