@@ -10,6 +10,7 @@ import (
 
 	"condafs/conda/condatest"
 	"condafs/fault"
+	"condafs/internal/longrun"
 )
 
 // repeated yields head, then n times what item makes, then tail, without holding them.
@@ -56,7 +57,7 @@ func TestHugePathLists(t *testing.T) {
 		"endless":       {&repeated{head: `{"x":[`, n: 1 << 40, item: func(int) string { return strings.Repeat("0,", 1<<15) }}, "longer than", maxPathsJSON>>16 + 2},
 		"endless space": {&repeated{n: 1 << 40, item: func(int) string { return strings.Repeat(" ", 1<<16) }}, "longer than", maxPathsJSON>>16 + 2},
 	} {
-		if testing.Short() && strings.HasPrefix(name, "endless") {
+		if !longrun.Wanted() && strings.HasPrefix(name, "endless") {
 			continue // a minute each under the race detector
 		}
 		_, err := ParsePaths(tt.r)

@@ -21,11 +21,12 @@ import (
 
 	"condafs/index"
 	"condafs/internal/failpoint"
+	"condafs/internal/longrun"
 	"condafs/internal/lossyfs"
 )
 
 var (
-	powerCuts = flag.Int("powercuts", 0, "how many power failures TestPowerCut makes for each model; 0: 12, with -short 3")
+	powerCuts = flag.Int("powercuts", 0, "how many power failures TestPowerCut makes for each model; 0: 3, with CONDAFS_LONG 12")
 	powerSeed = flag.Uint64("power-seed", 0, "the seed of TestPowerCut; 0: a new one")
 )
 
@@ -44,7 +45,7 @@ func TestPowerCut(t *testing.T) {
 	cuts, late, seed := *powerCuts, 2500, *powerSeed
 	if cuts == 0 {
 		cuts = 12
-		if testing.Short() {
+		if !longrun.Wanted() {
 			cuts, late = 3, 800
 		}
 	}

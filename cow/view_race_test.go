@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"condafs/fault"
+	"condafs/internal/longrun"
 )
 
 // racer is one client among many: it works on a few names that all others work
@@ -83,7 +84,7 @@ func expected(err error) bool {
 func TestClientsRace(t *testing.T) {
 	r := newRig(t)
 	steps := 2000
-	if testing.Short() {
+	if !longrun.Wanted() {
 		steps = 300
 	}
 	var wg sync.WaitGroup

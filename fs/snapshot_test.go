@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"condafs/index"
+	"condafs/internal/longrun"
 )
 
 // seedTwo fills a store with two packages.
@@ -167,7 +168,7 @@ func TestExecute(t *testing.T) {
 // TestManyNames lists a directory that needs many replies, plain and with attributes.
 func TestManyNames(t *testing.T) {
 	count := 20_000
-	if testing.Short() {
+	if !longrun.Wanted() {
 		count = 4_000
 	}
 	bothWays(t, nil, func(t *testing.T, m *testMount) {

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"condafs/hashing"
+	"condafs/internal/longrun"
 )
 
 // crashEnv makes this test binary a child that commits until it is killed. lifeEnv counts
@@ -129,7 +130,7 @@ func commitPackage(s *Store, path, content string, large bool) error {
 // that it refers to.
 func TestKilledDaemon(t *testing.T) {
 	rounds := 6
-	if testing.Short() {
+	if !longrun.Wanted() {
 		rounds = 3
 	}
 	dir := memDir(t)

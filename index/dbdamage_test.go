@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"condafs/internal/longrun"
 )
 
 // dumpEnv makes this test binary a child that opens a store and says what is in it:
@@ -146,7 +148,7 @@ func damageFile(rng *rand.Rand, name string) (string, error) {
 // everything back. It never loses anything in silence, and nothing kills the daemon.
 func TestDamagedDatabase(t *testing.T) {
 	rounds := 400
-	if testing.Short() {
+	if !longrun.Wanted() {
 		rounds = 12
 	}
 	seed := rand.Uint64()
@@ -211,7 +213,7 @@ func TestDamagedDatabase(t *testing.T) {
 // at the latest when somebody repairs it.
 func TestDamagedJournal(t *testing.T) {
 	rounds := 200
-	if testing.Short() {
+	if !longrun.Wanted() {
 		rounds = 20
 	}
 	seed := rand.Uint64()

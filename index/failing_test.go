@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"condafs/internal/longrun"
 	"condafs/internal/lossyfs"
 )
 
@@ -24,7 +25,7 @@ import (
 // the store works.
 func TestFailingDisk(t *testing.T) {
 	rounds, late := 40, 6000
-	if testing.Short() {
+	if !longrun.Wanted() {
 		rounds, late = 4, 1200
 	}
 	seed := rand.Uint64()

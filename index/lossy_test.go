@@ -15,11 +15,12 @@ import (
 	"testing"
 
 	"condafs/internal/failpoint"
+	"condafs/internal/longrun"
 	"condafs/internal/lossyfs"
 )
 
 var (
-	powerCuts = flag.Int("powercuts", 0, "how many power failures TestPowerCut makes for each model; 0: 25, with -short 3")
+	powerCuts = flag.Int("powercuts", 0, "how many power failures TestPowerCut makes for each model; 0: 3, with CONDAFS_LONG 25")
 	powerSeed = flag.Uint64("power-seed", 0, "the seed of TestPowerCut; 0: a new one")
 )
 
@@ -31,7 +32,7 @@ func TestPowerCut(t *testing.T) {
 	cuts, late, seed := *powerCuts, 8000, *powerSeed
 	if cuts == 0 {
 		cuts = 25
-		if testing.Short() {
+		if !longrun.Wanted() {
 			cuts, late = 3, 1200
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"condafs/internal/failpoint"
+	"condafs/internal/longrun"
 )
 
 // What the child of these tests passes: all of this package's points but those of links,
@@ -33,7 +34,7 @@ var indexPoints = []failpoint.Point{
 // last one left. Where it died in a redo, the next one dies when it takes that up.
 func TestKilledAtPoints(t *testing.T) {
 	points := indexPoints
-	if testing.Short() {
+	if !longrun.Wanted() {
 		points = nil
 		for _, i := range rand.Perm(len(indexPoints))[:6] {
 			points = append(points, indexPoints[i])

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"condafs/internal/longrun"
 )
 
 // A copy of the image below a mounted file system has what was written to the disk so
@@ -25,7 +27,7 @@ import (
 // a store with everything that was said to be committed before. A copy takes a while,
 // so only one counts during which nothing was written to the image.
 func TestPowerLoss(t *testing.T) {
-	if testing.Short() {
+	if !longrun.Wanted() {
 		t.Skip("writes some hundred MiB")
 	}
 	work := memDir(t)

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"condafs/internal/longrun"
 )
 
 // What most tests install: 33 packages of all kinds.
@@ -24,7 +26,7 @@ func envs(t *testing.T) func(name string, i int) string {
 // `conda clean` beside them, and nothing ever breaks. The program shows beside it what there is to break.
 func TestDemonstration(t *testing.T) {
 	n := 32
-	if testing.Short() {
+	if !longrun.Wanted() {
 		n = 4
 	}
 	dir := testDir(t)
@@ -100,7 +102,7 @@ const rattlerApp = "app05,odd"
 func TestRattlerClients(t *testing.T) {
 	s, env, m := serve(t), envs(t), newMount(t)
 	n := 8
-	if testing.Short() {
+	if !longrun.Wanted() {
 		n = 3
 	}
 	for _, round := range []string{"cold", "warm"} {
@@ -219,7 +221,7 @@ func TestCleanOfEverything(t *testing.T) {
 
 // TestLargestEnvironment installs everything, with the package of thousands of files and the huge one.
 func TestLargestEnvironment(t *testing.T) {
-	if testing.Short() {
+	if !longrun.Wanted() {
 		t.Skip("large")
 	}
 	s, env, m := serve(t), envs(t), newMount(t)

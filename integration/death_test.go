@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"condafs/control"
+	"condafs/internal/longrun"
 )
 
 // A client that is killed half-way leaves nothing of what it had not completed, and the next one works.
@@ -21,7 +22,7 @@ func TestKilledClientLeavesNothing(t *testing.T) {
 				before := m.packages()
 				specs := "lib00,lib01,odd"
 				if !strings.Contains(specs, name) {
-					if testing.Short() {
+					if !longrun.Wanted() {
 						t.Skip("large")
 					}
 					specs += "," + name

@@ -19,7 +19,8 @@
 //
 //	CONDAFS_TEST_CACHE   where the virtual environment and the channel are kept (default: the user's cache directory, for root /var/cache)
 //	CONDAFS_TEST_BINARY  a binary to test instead of building one
-//	CONDAFS_TEST_CHANNEL tiny, quick or full: the sizes of the two large packages (default: quick, tiny with -short)
+//	CONDAFS_TEST_CHANNEL tiny, quick or full: the sizes of the two large packages (default: tiny, with CONDAFS_LONG quick)
+//	CONDAFS_LONG         set: the longest cases too, in all packages (internal/longrun)
 //	CONDAFS_TEST_LOAD    full: 10,000 sessions one after the other, 200 Python clients at once
 //	CONDAFS_TEST_SOAK    how long the soak goes on, as in 30m; CONDAFS_TEST_SOAK_CSV names a file for its samples
 //	CONDAFS_TEST_KEEP    set: leave the temporary directories of failed tests, for a look at the daemon's log

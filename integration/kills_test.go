@@ -16,10 +16,11 @@ import (
 	"time"
 
 	"condafs/internal/failpoint"
+	"condafs/internal/longrun"
 )
 
 var (
-	killCount = flag.Int("kills", 0, "how many rounds TestKilledAnywhere makes; 0: 60, with -short 6")
+	killCount = flag.Int("kills", 0, "how many rounds TestKilledAnywhere makes; 0: 6, with CONDAFS_LONG 60")
 	killSeed  = flag.Uint64("kill-seed", 0, "the seed of TestKilledAnywhere; 0: a new one")
 	killPoint = flag.String("kill-point", "", "kill at this point only")
 )
@@ -31,7 +32,7 @@ func TestKilledAnywhere(t *testing.T) {
 	rounds, seed := *killCount, *killSeed
 	if rounds == 0 {
 		rounds = 60
-		if testing.Short() {
+		if !longrun.Wanted() {
 			rounds = 6
 		}
 	}

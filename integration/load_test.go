@@ -16,6 +16,7 @@ import (
 
 	"condafs/conda/condatest"
 	"condafs/control"
+	"condafs/internal/longrun"
 )
 
 // load is a mount under load, and what its daemon held before.
@@ -170,13 +171,13 @@ func (l *load) nothingLeft() {
 	}
 }
 
-// howMany chooses between the sizes of a load: with -short, by default, and with CONDAFS_TEST_LOAD=full, which takes
+// howMany chooses between the sizes of a load: by default, with CONDAFS_LONG, and with CONDAFS_TEST_LOAD=full, which takes
 // more than ten minutes for all.
 func howMany(short, normal, full int) int {
 	switch {
 	case os.Getenv("CONDAFS_TEST_LOAD") == "full":
 		return full
-	case testing.Short():
+	case !longrun.Wanted():
 		return short
 	}
 	return normal

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"condafs/internal/longrun"
 )
 
 // scratch is where this run builds its binary.
@@ -103,7 +105,7 @@ func channelSize() string {
 	if size := os.Getenv("CONDAFS_TEST_CHANNEL"); size != "" {
 		return size
 	}
-	if testing.Short() {
+	if !longrun.Wanted() {
 		return "tiny"
 	}
 	return "quick"

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"condafs/internal/longrun"
 )
 
 // cgroup is a memory cgroup of a test, of version 1 or 2.
@@ -105,7 +107,7 @@ func (c *cgroup) wrap(dir, program string, env ...string) string {
 // (ARCHITECTURE.md, "Memory pressure").
 func TestMemoryPressure(t *testing.T) {
 	clients, dirty := 12, 48
-	if testing.Short() {
+	if !longrun.Wanted() {
 		clients, dirty = 6, 24
 	}
 	for _, test := range []struct {

@@ -9,13 +9,14 @@ import (
 	"testing"
 
 	"condafs/control"
+	"condafs/internal/longrun"
 )
 
 // TestRepairUnderClients flips bits in, cuts and removes files of a store that clients are using, without a trace in
 // their times where that can be, repairs it from time to time, and looks at what clients get from it afterwards.
 func TestRepairUnderClients(t *testing.T) {
 	rounds := 6
-	if testing.Short() {
+	if !longrun.Wanted() {
 		rounds = 2
 	}
 	seed := rand.Uint64()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"condafs/control"
+	"condafs/internal/longrun"
 )
 
 // TestSoak keeps a mount under light load for as long as CONDAFS_TEST_SOAK says: two clients at a time with pauses,
@@ -21,7 +22,7 @@ func TestSoak(t *testing.T) {
 		if howLong, err = time.ParseDuration(s); err != nil {
 			t.Fatal(err)
 		}
-	} else if !testing.Short() {
+	} else if longrun.Wanted() {
 		howLong = time.Minute
 	}
 	l := newLoad(t, built(t, plainBinary))

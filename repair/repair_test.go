@@ -20,6 +20,7 @@ import (
 	"condafs/fault"
 	"condafs/hashing"
 	"condafs/index"
+	"condafs/internal/longrun"
 	"condafs/transfer"
 )
 
@@ -286,7 +287,7 @@ func firstOf(err error) error {
 // has changed, and what is gone is gone as a whole.
 func TestRepairRandomDamage(t *testing.T) {
 	rounds := 30
-	if testing.Short() {
+	if !longrun.Wanted() {
 		rounds = 5
 	}
 	seed := rand.Uint64()

@@ -21,6 +21,7 @@ import (
 	"condafs/conda"
 	"condafs/conda/condatest"
 	"condafs/control"
+	"condafs/internal/longrun"
 )
 
 // asCommand makes the test binary condafs itself, so that real processes and real
@@ -47,7 +48,7 @@ type host struct {
 // newHost has nothing mounted yet. At the test's end nothing will be.
 func newHost(t *testing.T) *host {
 	t.Helper()
-	if testing.Short() {
+	if !longrun.Wanted() {
 		t.Skip("mounts for real")
 	}
 	dir, err := filepath.EvalSymlinks(t.TempDir())

@@ -7,6 +7,6 @@
 //
 // Each suite is run at three places at once: natively, on a mount with passthrough, and on one where the daemon itself
 // reads and writes. fio, stress-ng and Python's own tests come from the system (scripts/prerequisites.sh). The suites
-// that are Rust crates are built once, into the tests' cache (CONDAFS_TEST_CACHE), or found in PATH; with -short, where they
+// that are Rust crates are built once, into the tests' cache (CONDAFS_TEST_CACHE), or found in PATH; without CONDAFS_LONG, where they
 // are not there yet, they are left out, since building them takes minutes.
 package posix

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"condafs/internal/longrun"
 )
 
 // TestFio writes at random and verifies the checksums of all blocks, by several engines.
 func TestFio(t *testing.T) {
 	program, size := fromSystem(t, "fio"), "--size=64m"
-	if testing.Short() {
+	if !longrun.Wanted() {
 		size = "--size=4m"
 	}
 	compare(t, "fio", func(p *place) (results, error) {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"condafs/internal/longrun"
 )
 
 var fsxSeed = rand.Uint64N(1 << 40)
@@ -16,7 +18,7 @@ var fsxSeed = rand.Uint64N(1 << 40)
 // With -long, rounds with new seeds follow each other.
 func TestFsx(t *testing.T) {
 	program, operations := fromCrate(t, "fsx", "0.3.2"), 20_000
-	if testing.Short() {
+	if !longrun.Wanted() {
 		operations = 1_000
 	}
 	configs, err := filepath.Glob("testdata/fsx-*.toml")

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"condafs/internal/longrun"
 )
 
 // A place is where a suite is run: a native directory, or the tree of a session that is started for it.
@@ -50,14 +52,14 @@ var places = sync.OnceValues(func() ([]*place, error) {
 	return all, nil
 })
 
-// build makes condafs with its failpoints, and but for -short with the race detector, if there is a C compiler for it.
+// build makes condafs with its failpoints, and with CONDAFS_LONG with the race detector, if there is a C compiler for it.
 func build() (string, error) {
 	if path := os.Getenv("CONDAFS_TEST_BINARY"); path != "" {
 		return filepath.Abs(path)
 	}
 	path := filepath.Join(scratch, "condafs")
 	ways := []string{"-race", "-race=false"}
-	if testing.Short() {
+	if !longrun.Wanted() {
 		ways = ways[1:]
 	}
 	var errs []error

@@ -6,7 +6,7 @@ import "testing"
 func TestPython(t *testing.T) {
 	program := fromSystem(t, "python3")
 	args := []string{program, testdata(t, "python.py")}
-	if testing.Short() {
+	if !long.Wanted() {
 		args = append(args, "--quick")
 	}
 	compare(t, "python", func(p *place) (results, error) {
@@ -17,7 +17,7 @@ func TestPython(t *testing.T) {
 // TestSQLite has processes write and read one database at once in each journal mode, WAL above all.
 func TestSQLite(t *testing.T) {
 	program, transactions := fromSystem(t, "python3"), "400"
-	if testing.Short() {
+	if !long.Wanted() {
 		transactions = "20"
 	}
 	compare(t, "sqlite", func(p *place) (results, error) {

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"condafs/internal/longrun"
 )
 
 // stressors are stress-ng's for file systems that work below --temp-path.
@@ -21,7 +23,7 @@ const quickStressors = "access dentry dir fcntl flock fstat hdd iomix open touch
 func TestStress(t *testing.T) {
 	program := fromSystem(t, "stress-ng")
 	names, together, seconds := strings.Fields(stressors), 10, 10
-	if testing.Short() {
+	if !longrun.Wanted() {
 		names, seconds = strings.Fields(quickStressors), 2
 	}
 	if *long > 0 {

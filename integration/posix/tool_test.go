@@ -5,6 +5,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"condafs/internal/longrun"
 )
 
 // fromSystem finds a program that scripts/prerequisites.sh installs.
@@ -27,8 +29,8 @@ func fromCrate(t *testing.T, name, version string) string {
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
-	if testing.Short() {
-		t.Skipf("%s is not built yet, which takes minutes: go test ./integration/posix without -short does it once", name)
+	if !longrun.Wanted() {
+		t.Skipf("%s is not built yet, which takes minutes: CONDAFS_LONG=1 go test ./integration/posix does it once", name)
 	}
 	cmd := exec.Command("cargo", "install", "--locked", "--root", filepath.Dir(filepath.Dir(path)), name+"@"+version)
 	// What is slow in these suites is the file system: a build without optimisation takes a third of the time.
