@@ -1,12 +1,16 @@
 package posix
 
-import "testing"
+import (
+	"testing"
+
+	"condafs/internal/longrun"
+)
 
 // TestPython runs the tests that CPython has for what it needs of a file system, with the current directory and TMPDIR there.
 func TestPython(t *testing.T) {
 	program := fromSystem(t, "python3")
 	args := []string{program, testdata(t, "python.py")}
-	if !long.Wanted() {
+	if !longrun.Wanted() {
 		args = append(args, "--quick")
 	}
 	compare(t, "python", func(p *place) (results, error) {
@@ -17,7 +21,7 @@ func TestPython(t *testing.T) {
 // TestSQLite has processes write and read one database at once in each journal mode, WAL above all.
 func TestSQLite(t *testing.T) {
 	program, transactions := fromSystem(t, "python3"), "400"
-	if !long.Wanted() {
+	if !longrun.Wanted() {
 		transactions = "20"
 	}
 	compare(t, "sqlite", func(p *place) (results, error) {
