@@ -120,11 +120,6 @@ func (c *cache) load() error {
 	if c.records != nil {
 		return nil
 	}
-	for _, more := range c.more {
-		if err := more.load(); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-	}
 	c.records = map[string]record{}
 	entries, err := os.ReadDir(c.dir)
 	if err != nil {
@@ -144,6 +139,13 @@ func (c *cache) load() error {
 		}
 		if ok {
 			c.records[dist] = r
+		}
+	}
+	// conda, too, reads what it can write to before the others: condafs lets it wait there while others bring packages,
+	// which are on the shelf then.
+	for _, more := range c.more {
+		if err := more.load(); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
 		}
 	}
 	return nil
