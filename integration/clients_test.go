@@ -127,6 +127,11 @@ func (c *client) kill(t *testing.T, sig syscall.Signal) {
 // died waits until the client itself has ended. Children that it has left behind go on until wait.
 func (c *client) died(t *testing.T) {
 	t.Helper()
+	hung := time.AfterFunc(3*patience, func() {
+		t.Errorf("%s hangs: it has not ended after %s", c.name, 3*patience)
+		c.kill(t, syscall.SIGKILL)
+	})
+	defer hung.Stop()
 	for {
 		err := unix.Waitid(unix.P_PID, c.cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
 		if err == nil {

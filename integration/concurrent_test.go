@@ -62,8 +62,12 @@ func TestDemonstration(t *testing.T) {
 // Explicit sessions: each client in one of its own, by `condafs run`, with and without a mount namespace.
 func TestManyCondaClientsUnderRun(t *testing.T) {
 	s, env, m := serve(t), envs(t), newMount(t)
+	n := 6
+	if !longrun.Wanted() {
+		n = 4
+	}
 	for _, round := range []string{"cold", "warm"} {
-		clients := several(6, func(i int) *client {
+		clients := several(n, func(i int) *client {
 			namespace := []string{"auto", "never"}[i%2]
 			return conda(t, s, m.pkgs(), env(round, i), app).under(m, "--label", fmt.Sprint(round, i), "--namespace", namespace)
 		})
@@ -160,14 +164,18 @@ func TestExtractors(t *testing.T) {
 	m.mustBeIntact()
 }
 
-// TestAllKindsAtOnce mixes every client there is, with cleaning beside them, twice over.
+// TestAllKindsAtOnce mixes every client there is, with cleaning beside them.
 func TestAllKindsAtOnce(t *testing.T) {
 	s, env, m := serve(t), envs(t), newMount(t)
-	for round := range 2 {
+	rounds, of := 2, 3
+	if !longrun.Wanted() {
+		rounds, of = 1, 2
+	}
+	for round := range rounds {
 		name := func(kind string) string { return fmt.Sprintf("%s-round%d", kind, round) }
 		var installs, others []*client
-		for i := range 3 {
-			spec := []string{"app00", "app03", "app05"}[i]
+		for i := range of {
+			spec := []string{"app03", "app05", "app00"}[i]
 			installs = append(installs,
 				conda(t, s, m.pkgs(), env(name("conda"), i), spec, "--extract", []string{"process", "thread"}[i%2]),
 				conda(t, s, m.pkgs(), env(name("run"), i), spec).under(m),

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"condafs/control"
+	"condafs/internal/longrun"
 )
 
 // patience bounds every wait for something that must come. It is long: machines that run tests are busy.
@@ -121,7 +122,7 @@ func (m *mount) tryStart() (ended error) {
 	if err := m.cmd.Start(); err != nil {
 		m.t.Fatal(err)
 	}
-	m.guard = guard(m.t, m.cmd.Process.Pid, m.point)
+	m.guard = guard(m.t, m.cmd.Process, m.point)
 	m.exited = make(chan error, 1)
 	go func(cmd *exec.Cmd, exited chan error) { exited <- cmd.Wait() }(m.cmd, m.exited)
 	m.await("the mount to answer", func() bool {
@@ -188,9 +189,9 @@ func (m *mount) gone() {
 
 // guard starts a process that outlives the tests if they are ended by a timeout, which runs no cleanup: it ends the
 // daemon and takes the mount away. The function that it returns ends the guard instead.
-func guard(t *testing.T, pid int, point string) (dismiss func()) {
+func guard(t *testing.T, daemon *os.Process, point string) (dismiss func()) {
 	t.Helper()
-	cmd := exec.Command("sh", "-c", `read dismissed && exit; kill -KILL "$0"; fusermount3 -uz "$1"`, strconv.Itoa(pid), point)
+	cmd := exec.Command("sh", "-c", `read dismissed && exit; kill -KILL "$0"; fusermount3 -uz "$1"`, strconv.Itoa(daemon.Pid), point)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -198,7 +199,22 @@ func guard(t *testing.T, pid int, point string) (dismiss func()) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	// A process that waits for a daemon that hangs cannot even be killed: not the tests either, when their time is up.
+	life := 5 * time.Minute
+	if longrun.Wanted() {
+		life = time.Hour
+	}
+	hung := time.AfterFunc(life, func() {
+		t.Errorf("the daemon has not ended after %s; it is told to print its stacks, and killed", life)
+		for _, sig := range []syscall.Signal{syscall.SIGQUIT, syscall.SIGKILL} {
+			if err := daemon.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+				t.Error(err)
+			}
+			time.Sleep(5 * time.Second)
+		}
+	})
 	return sync.OnceFunc(func() {
+		hung.Stop()
 		if _, err := in.Write([]byte("dismissed\n")); err != nil {
 			t.Errorf("dismiss the guard: %v", err)
 		}

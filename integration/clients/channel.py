@@ -31,11 +31,12 @@ OLD_PLACEHOLDER = "/opt/anaconda1anaconda2anaconda3"
 MTIME = 1_700_000_000
 WORDS = "import def return class self path name value yield async await with open read write".split()
 
-# How large the two large packages are. "quick" is for CI; "tiny" for tests that do not look at speed.
+# How large the two large packages are, and how many of the ordinary files (the more or less equal ones) of the others
+# there are: one in so many. "tiny" is for tests that do not look at speed.
 SIZES = {
-    "tiny": {"many": 300, "big": 2 << 20},
-    "quick": {"many": 2000, "big": 16 << 20},
-    "full": {"many": 5000, "big": 200 << 20},
+    "tiny": {"many": 300, "big": 1 << 20, "one_in": 5},
+    "quick": {"many": 2000, "big": 16 << 20, "one_in": 1},
+    "full": {"many": 5000, "big": 200 << 20, "one_in": 1},
 }
 
 
@@ -147,7 +148,7 @@ def binary_with_prefix(rng, size):
     return b"\x7fELF" + body[:half] + a + b"\0mid\0" + b + body[half:]
 
 
-def make_python():
+def make_python(one_in):
     rng = random.Random("python")
     p = Package("python", "3.12.4", "h0_0")
     p.file("bin/python3.12", f"#!/bin/sh\n# stands for the interpreter\n# {LONG_PLACEHOLDER}\nexit 0\n".encode(), 0o755, LONG_PLACEHOLDER)
@@ -156,13 +157,13 @@ def make_python():
     p.file("lib/libpython3.12.so.1.0", binary_with_prefix(rng, 400_000), 0o755, LONG_PLACEHOLDER, "binary")
     p.link("lib/libpython3.12.so", "libpython3.12.so.1.0")
     p.file("lib/python3.12/_sysconfigdata.py", f"prefix = '{LONG_PLACEHOLDER}'\n".encode() + text(rng, 4000), 0o644, LONG_PLACEHOLDER)
-    for i in range(120):
+    for i in range(0, 120, one_in):
         p.file(f"lib/python3.12/{'encodings/' if i % 3 == 0 else ''}mod_{i:03}.py", text(rng, rng.randrange(200, 9000)))
     p.file("lib/python3.12/site-packages/README.txt", b"modules go here\n")
     return p
 
 
-def make_lib(i, seed):
+def make_lib(i, seed, one_in):
     rng = random.Random(f"{seed}/lib{i}")
     name = f"lib{i:02}"
     deps = sorted(rng.sample(range(i), min(i, 2)))
@@ -174,7 +175,7 @@ def make_lib(i, seed):
     p.link(f"lib/{name}.so", f"{name}.so.{1 + i % 3}")
     p.file(f"lib/pkgconfig/{name}.pc", f"prefix={LONG_PLACEHOLDER}\nlibdir={LONG_PLACEHOLDER}/lib\n".encode(), 0o644, LONG_PLACEHOLDER)
     p.file(f"bin/{name}-config", f"#!{LONG_PLACEHOLDER}/bin/python\nprint('{LONG_PLACEHOLDER}')\n".encode(), 0o755, LONG_PLACEHOLDER)
-    for h in range(rng.randrange(4, 20)):
+    for h in range(0, rng.randrange(4, 20), one_in):
         p.file(f"include/{name}/h{h}.h", text(rng, rng.randrange(100, 3000)))
     p.file(f"share/{name}/blob.bin", rng.randbytes(rng.randrange(1000, 200_000)))
     p.file(f"share/{name}/empty", b"")
@@ -185,14 +186,14 @@ def make_lib(i, seed):
     return p
 
 
-def make_pure(i, seed):
+def make_pure(i, seed, one_in):
     rng = random.Random(f"{seed}/pure{i}")
     name = f"pure{i:02}"
     deps = sorted(rng.sample(range(i), min(i, 2)))
     p = Package(name, f"2.{i}.1", f"pyhd8ed1ab_{i % 2}", ext=".tar.bz2" if i % 8 == 7 else ".conda", noarch="python",
                 depends=["python >=3.8"] + [f"pure{d:02}" for d in deps])
     p.file(f"site-packages/{name}/__init__.py", text(rng, 500))
-    for f in range(rng.randrange(10, 40)):
+    for f in range(0, rng.randrange(10, 40), one_in):
         sub = f"sub{f % 3}/" if f % 4 == 0 else ""
         p.file(f"site-packages/{name}/{sub}m{f:02}.py", text(rng, rng.randrange(50, 12_000)))
     p.file(f"site-packages/{name}-{p.version}.dist-info/METADATA", f"Name: {name}\nVersion: {p.version}\n".encode())
@@ -278,7 +279,7 @@ def make_big(size):
     return p
 
 
-def make_apps(seed):
+def make_apps(seed, one_in):
     for i in range(10):
         rng = random.Random(f"{seed}/app{i}")
         name = f"app{i:02}"
@@ -289,22 +290,23 @@ def make_apps(seed):
             deps += [f"old{i // 3 % 3:02}", "odd"]
         p = Package(name, f"{i}.0", f"py312h{rng.getrandbits(24):06x}_0", ext=".tar.bz2" if i == 4 else ".conda", depends=deps)
         p.file(f"bin/{name}", f"#!{LONG_PLACEHOLDER}/bin/python\nimport {name}\n".encode(), 0o755, LONG_PLACEHOLDER)
-        for f in range(20):
+        for f in range(0, 20, one_in):
             p.file(f"lib/python3.12/site-packages/{name}/m{f}.py", text(rng, rng.randrange(100, 20_000)))
         p.file(f"lib/python3.12/site-packages/{name}/_core.so", binary_with_prefix(rng, rng.randrange(50_000, 400_000)), 0o755, LONG_PLACEHOLDER, "binary")
         yield p
 
 
 def generate(size="quick", seed=1):
-    packages = [make_python()]
-    packages += [make_lib(i, seed) for i in range(24)]
-    packages += [make_pure(i, seed) for i in range(24)]
+    one_in = SIZES[size]["one_in"]
+    packages = [make_python(one_in)]
+    packages += [make_lib(i, seed, one_in) for i in range(24)]
+    packages += [make_pure(i, seed, one_in) for i in range(24)]
     packages += [make_old(i, seed) for i in range(3)]
     packages += [make_odd(), make_many(SIZES[size]["many"]), make_big(SIZES[size]["big"])]
     data = Package("data-files", "1.0", "0", noarch="generic")
     data.file("share/data-files/table.csv", text(random.Random("data"), 50_000))
     packages.append(data)
-    packages += list(make_apps(seed))
+    packages += list(make_apps(seed, one_in))
     packages.append(Package("world", depends=[p.name for p in packages if p.name not in ("many", "big")]))
     packages.append(Package("universe", depends=["world", "many", "big"]))
     return packages
