@@ -35,7 +35,7 @@ func fingerprint(t *testing.T, dir string) string {
 func TestImport(t *testing.T) {
 	s, env, m := serve(t), envs(t), newMount(t)
 	cache := plainCache(t, s, "world")
-	spoil(t, cache, "app01-", "lib/python3.12/site-packages/app01/m3.py")
+	spoil(t, cache, "app01-", "lib/python3.12/site-packages/app01/m5.py")
 	spoil(t, cache, "pure05-", "info/paths.json")
 	truncate(t, cache, "lib07-", ".conda")
 	before := fingerprint(t, cache)
