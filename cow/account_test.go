@@ -15,7 +15,7 @@ import (
 // bounded makes a world in which users have bounds.
 func bounded(t *testing.T, q Quota) *world {
 	t.Helper()
-	w := newWorld(t)
+	w := newWorldIn(t, t.TempDir()) // memory has no blocks for attributes
 	w.close()
 	w.quota = q
 	w.open()

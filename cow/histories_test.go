@@ -18,6 +18,7 @@ import (
 	"condafs/hashing"
 	"condafs/index"
 	"condafs/internal/failpoint"
+	"condafs/internal/longrun"
 
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
@@ -38,6 +39,7 @@ import (
 // or `-rapid.failfile` repeats it. -rapid.checks says how many histories there are.
 func TestHistories(t *testing.T) {
 	packages := historyPackages(t)
+	longrun.Checks(t, 25)
 	rapid.Check(t, func(rt *rapid.T) {
 		h := newHistory(t, rt, packages)
 		defer h.close()
@@ -134,7 +136,10 @@ func newHistory(t *testing.T, rt *rapid.T, packages []*fixture) *history {
 		t: rt, packages: packages, byID: map[string]*fixture{}, ids: map[hashing.Digest]string{}, clock: 100, gate: newGate(),
 		ideal: &ideal{head: facts{}, shaOf: map[string]string{}, recordOf: map[string]string{}, archiveOf: map[string]string{}},
 	}
-	dir := historyDir(t, rt)
+	dir, err := memDir(t)
+	if err != nil {
+		rt.Fatal(err)
+	}
 	h.disarm = failpoint.Set(dir, h.gate.reach)
 	h.w = newWorldAt(rt, dir)
 	h.storeOwner = h.w.e.owner
@@ -155,21 +160,6 @@ func newHistory(t *testing.T, rt *rapid.T, packages []*fixture) *history {
 		}
 	}
 	return h
-}
-
-// historyDir makes a directory for one of many histories: in memory, where there is some.
-func historyDir(t *testing.T, rt *rapid.T) string {
-	dir, err := os.MkdirTemp("/dev/shm", "condafs-test-")
-	if err == nil && unix.Setxattr(dir, "user.condafs", nil, 0) != nil {
-		err = errors.Join(errors.New("no extended attributes"), os.RemoveAll(dir))
-	}
-	if err != nil {
-		dir, err = os.MkdirTemp(t.TempDir(), "")
-	}
-	if err != nil {
-		rt.Fatal(err)
-	}
-	return dir
 }
 
 // close ends a history, also one that has failed half-way.

@@ -16,6 +16,7 @@ import (
 
 	"condafs/fault"
 	"condafs/index"
+	"condafs/internal/longrun"
 )
 
 // object of the model: a plain tree in memory that knows nothing of layers.
@@ -635,6 +636,7 @@ func (m *model) compare(t *rapid.T) {
 }
 
 func TestAgainstModel(t *testing.T) {
+	longrun.Checks(t, 40)
 	rapid.Check(t, func(rt *rapid.T) {
 		r := newRig(t)
 		r.t = rt

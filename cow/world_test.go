@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -168,12 +169,40 @@ func (b *lockedBuffer) String() string {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	if t, ok := t.(*testing.T); ok {
-		t.Parallel() // most of the time is spent waiting for the disk
+	dir, err := memDir(t)
+	if err != nil {
+		t.Fatal(err)
 	}
-	w := newWorldAt(t, t.TempDir())
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return newWorldIn(t, dir)
+}
+
+// newWorldIn makes one in a directory that the caller removes.
+func newWorldIn(t testing.TB, dir string) *world {
+	t.Helper()
+	if t, ok := t.(*testing.T); ok {
+		t.Parallel() // much of the time is spent waiting
+	}
+	w := newWorldAt(t, dir)
 	t.Cleanup(w.close)
 	return w
+}
+
+// memDir makes a directory, in memory where that has extended attributes: a new store costs a disk more than all else that most tests
+// do. The caller removes it.
+func memDir(t testing.TB) (string, error) {
+	dir, err := os.MkdirTemp("/dev/shm", "condafs-test-")
+	if err == nil && unix.Setxattr(dir, "user.condafs", nil, 0) != nil {
+		err = errors.Join(errors.New("no extended attributes"), os.RemoveAll(dir))
+	}
+	if err != nil {
+		return os.MkdirTemp(t.TempDir(), "")
+	}
+	return dir, nil
 }
 
 // newWorldAt makes one in a directory. Close it.

@@ -169,7 +169,7 @@ func TestExecute(t *testing.T) {
 func TestManyNames(t *testing.T) {
 	count := 20_000
 	if !longrun.Wanted() {
-		count = 4_000
+		count = 1_500
 	}
 	bothWays(t, nil, func(t *testing.T, m *testMount) {
 		want := make(map[string]bool, count)

@@ -40,6 +40,10 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(dumpEnv); dir != "" {
 		os.Exit(dump(dir))
 	}
+	// A child that is built with the race detector would sleep for a second before it exits.
+	if err := os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0")); err != nil {
+		panic(err)
+	}
 	os.Exit(m.Run())
 }
 
@@ -131,7 +135,7 @@ func commitPackage(s *Store, path, content string, large bool) error {
 func TestKilledDaemon(t *testing.T) {
 	rounds := 6
 	if !longrun.Wanted() {
-		rounds = 3
+		rounds = 2
 	}
 	dir := memDir(t)
 	rng := rand.New(rand.NewPCG(rand.Uint64(), 0))

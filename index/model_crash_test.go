@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"condafs/internal/failpoint"
+	"condafs/internal/longrun"
 
 	"pgregory.net/rapid"
 )
@@ -18,6 +19,7 @@ import (
 // TestModelUnderFaults is TestModel with a daemon that dies in the middle of updates, and
 // with collections of garbage that stand still while other things happen.
 func TestModelUnderFaults(t *testing.T) {
+	longrun.Checks(t, 12)
 	rapid.Check(t, func(rt *rapid.T) {
 		m := &model{t: t, dir: memDir(t), head: map[string]string{}}
 		m.open(rt)
@@ -93,7 +95,11 @@ func (m *model) gcBeside(t *rapid.T) {
 		_, err := m.s.GC(m.t.Context(), GCOptions{}, nil)
 		done <- err
 	}()
-	<-arrived
+	select {
+	case <-arrived:
+	case err := <-done:
+		t.Fatalf("the collection has ended before %s: %v", at, err)
+	}
 	func() {
 		defer close(open) // also when a check fails
 		for range rapid.IntRange(1, 4).Draw(t, "things") {

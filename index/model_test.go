@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"condafs/hashing"
+	"condafs/internal/longrun"
 
 	"pgregory.net/rapid"
 )
@@ -46,6 +47,7 @@ var (
 
 // A store behaves like the maps, whatever is done in whichever order.
 func TestModel(t *testing.T) {
+	longrun.Checks(t, 12)
 	rapid.Check(t, func(rt *rapid.T) {
 		m := &model{t: t, dir: memDir(t), head: map[string]string{}}
 		m.open(rt)

@@ -36,7 +36,7 @@ func TestKilledAtPoints(t *testing.T) {
 	points := indexPoints
 	if !longrun.Wanted() {
 		points = nil
-		for _, i := range rand.Perm(len(indexPoints))[:6] {
+		for _, i := range rand.Perm(len(indexPoints))[:3] {
 			points = append(points, indexPoints[i])
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"condafs/fault"
 	"condafs/hashing"
+	"condafs/internal/longrun"
 
 	"pgregory.net/rapid"
 )
@@ -39,6 +40,7 @@ func rebuild(t testing.TB, dir string) *RebuildReport {
 // sessions, and what is in quarantine, whatever was done before and however the
 // daemon ended.
 func TestRebuildModel(t *testing.T) {
+	longrun.Checks(t, 12)
 	rapid.Check(t, func(rt *rapid.T) {
 		m := &rebuildModel{model: model{t: t, dir: memDir(t), head: map[string]string{}}}
 		m.open(rt)
