@@ -182,6 +182,9 @@ func (v *View) copyUpDir(n *Node) error {
 		}
 		return nil
 	}
+	if n.away {
+		return unix.ESTALE
+	}
 	if len(n.links) == 0 {
 		return unix.ENOENT
 	}

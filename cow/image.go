@@ -144,6 +144,7 @@ type nodeImage struct {
 	Mark     markImage
 	Linked   uint64
 	Split    bool
+	Away     bool
 	Orphan   int // a descriptor, or -1
 	Last     *remainsImage
 }

@@ -79,7 +79,7 @@ func (d *viewDrawing) drawNode(n *Node) nodeImage {
 	img := nodeImage{
 		ID: n.id, Type: n.typ, Ino: n.ino, Refs: n.refs.Load(), Lower: d.object(n.lower), Upper: n.upper,
 		HasNames: n.names != nil, Mark: markImage{n.mark.ino, n.mark.mode, n.mark.hasMode, n.mark.whiteout},
-		Linked: n.linked, Split: n.split, Orphan: n.orphan,
+		Linked: n.linked, Split: n.split, Away: n.away, Orphan: n.orphan,
 	}
 	if n.last != nil {
 		img.Last = &remainsImage{n.last.Attr, n.last.target}
@@ -139,6 +139,7 @@ func (img *viewImage) check(last uint64) error {
 		switch {
 		case n.ID == 0, n.ID > last, ids[n.ID], n.Refs < 0, n.Lower < 0, n.Lower > len(img.Objects), n.Orphan < -1,
 			n.Lower == 0 && !n.Upper && n.Last == nil,
+			n.Away && (n.Type != unix.S_IFDIR || n.Lower == 0 || n.Upper || len(n.Links) > 0),
 			n.Lower > 0 && img.Objects[n.Lower-1].typ() != n.Type:
 			return bad("node", i)
 		}
@@ -231,7 +232,7 @@ func (v *View) restoreNode(img *nodeImage, objects []*object) *Node {
 	n := &Node{
 		id: img.ID, view: v, typ: img.Type, ino: img.Ino, lower: objects[img.Lower], upper: img.Upper,
 		mark:   mark{img.Mark.Ino, img.Mark.Mode, img.Mark.HasMode, img.Mark.Whiteout},
-		linked: img.Linked, split: img.Split, orphan: img.Orphan,
+		linked: img.Linked, split: img.Split, away: img.Away, orphan: img.Orphan,
 	}
 	if img.Last != nil {
 		n.last = &remains{img.Last.Attr, img.Last.Target}

@@ -35,6 +35,7 @@ type Node struct {
 	mark     mark
 	linked   uint64 // the key in view.linked, or 0
 	split    bool   // was one file with names that are files of their own now: may not be changed any more
+	away     bool   // a package directory in whose place the view shows a link; see shelve
 	dropped  bool
 
 	// What remains of it when it has no name: a native descriptor or -1, and
@@ -81,7 +82,7 @@ func (n *Node) isDir() bool { return n.typ == unix.S_IFDIR }
 func (n *Node) isFile() bool { return n.typ == unix.S_IFREG }
 
 // alive reports whether names can be looked up in a directory. v.mu is held.
-func (n *Node) alive() bool { return n == n.view.root || len(n.links) > 0 }
+func (n *Node) alive() bool { return n == n.view.root || len(n.links) > 0 || n.away }
 
 func (n *Node) attach(dir *Node, name string) {
 	n.links = append(n.links, link{dir, name})

@@ -230,7 +230,7 @@ func (s *Session) adoptView(v *View) {
 	v.account = s.e.account(s.uid)
 	v.gained.account = v.account
 	v.account.follow(s)
-	v.onListing, v.onLocking = s.listing, s.locking
+	v.onListing, v.onLocking, v.onReading = s.listing, s.locking, s.reading
 	v.onInvalid(s.e.entryChanged)
 }
 

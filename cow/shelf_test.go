@@ -2,6 +2,7 @@ package cow
 
 import (
 	"maps"
+	"os"
 	"path"
 	"slices"
 	"sync"
@@ -13,9 +14,10 @@ import (
 	"condafs/index"
 )
 
-// fakeShelf holds what it was told to hold, and counts tickets.
+// fakeShelf holds what it was told to hold, or, with a directory, what it is offered, and counts tickets.
 type fakeShelf struct {
 	mu      sync.Mutex
+	dir     string // where it says that it is
 	holds   map[string]bool
 	offered []string
 	tickets int
@@ -34,11 +36,25 @@ func (f *fakeShelf) Offer(names ...string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.offered = append(f.offered, names...)
+	if f.dir == "" {
+		return
+	}
+	for _, name := range names {
+		if err := os.Mkdir(f.dir+"/"+name, 0o755); err != nil {
+			panic(err)
+		}
+		f.holds[name] = true
+	}
 }
 
 func (f *fakeShelf) Sync() {}
 
-func (f *fakeShelf) Path() string { return "/shelf" }
+func (f *fakeShelf) Path() string {
+	if f.dir != "" {
+		return f.dir
+	}
+	return "/shelf"
+}
 
 type fakeTicket struct{ f *fakeShelf }
 

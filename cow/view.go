@@ -87,6 +87,8 @@ type View struct {
 	onListing func(path string, cancel <-chan struct{}) bool
 	// onLocking is called before a lock file is made; see Approach.
 	onLocking func(path string, cancel <-chan struct{})
+	// onReading is called before a package's list of files is opened; see Reading.
+	onReading func(pkg string, pid int, cancel <-chan struct{}) bool
 
 	mu     sync.RWMutex
 	lower  lower

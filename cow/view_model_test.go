@@ -402,6 +402,20 @@ func (m *model) actions() map[string]func(*rapid.T) {
 				dir.children[name] = m.fromTree(m.src.mustTree(e.Digest), 0)
 			}
 		},
+		"shelve": func(t *rapid.T) {
+			p := m.path(t, "path")
+			tree, ok := m.v.packageAt(p)
+			if !ok {
+				t.Skip("no package")
+			}
+			link := linkTo("/shelf", lastName(p), &index.Entry{Mtime: 1})
+			if ok, err := m.v.shelve(p, tree, link); err != nil || !ok {
+				t.Fatal(ok, err)
+			}
+			dir, name, err := m.parentOf(p)
+			check(m.t, err)
+			dir.children[name] = m.fromEntry(index.TreeEntry{Kind: link.Kind, Mode: link.Mode, Mtime: link.Mtime, Link: link.Link})
+		},
 		"reopen": func(t *rapid.T) {
 			m.letGo()
 			m.reopen()

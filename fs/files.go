@@ -30,6 +30,9 @@ func (f *fileSystem) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.Ope
 	if nd == nil {
 		return absent(in.NodeId)
 	}
+	if in.Flags&(unix.O_ACCMODE|unix.O_TRUNC) == unix.O_RDONLY && nd.view.Reading(nd.tree, int(in.Pid), cancel) {
+		return fuse.Status(unix.ESTALE)
+	}
 	return f.status("open", f.openFile(nd, int(in.Flags), out))
 }
 

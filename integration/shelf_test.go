@@ -59,6 +59,9 @@ func TestShelf(t *testing.T) {
 	first := conda(t, s, m.pkgs(), env("first", 0), app).besideShelf(m)
 	atOnce(t, first)
 	mustBeRight(t, first)
+	if first.outcome.Hardlinked == 0 {
+		t.Error("what it had brought itself was copied, not linked")
+	}
 	shelf := m.awaitShelf()
 	before := s.stats()
 
@@ -81,13 +84,10 @@ func TestShelf(t *testing.T) {
 	}
 	m.headMustHold(app)
 
-	// A client that knows one directory only sees everything on the mount.
+	// A client that knows one directory only sees everything on the mount, as links once it reads of what packages consist.
 	plain := conda(t, s, m.pkgs(), env("plain", 0), app)
 	atOnce(t, plain)
-	mustBeRight(t, plain)
-	if plain.outcome.Fetched != 0 {
-		t.Errorf("it fetched %d packages that the mount has", plain.outcome.Fetched)
-	}
+	fromShelf(t, plain)
 
 	// Nor does a restart lose anything.
 	m.remount()
@@ -188,5 +188,37 @@ func TestEditInPlace(t *testing.T) {
 	next := conda(t, s, m.pkgs(), env("next", 0), "lib00").besideShelf(m)
 	atOnce(t, next)
 	fromShelf(t, next)
+	m.mustBeIntact()
+}
+
+// A package that a client reads through the mount becomes a link to the shelf under its feet. Who is in the directory, or
+// has it open, notices nothing, and does not come to write to the shelf.
+func TestWhoIsInAPackageStaysThere(t *testing.T) {
+	s, env, m := serve(t), envs(t), newMount(t)
+	first := conda(t, s, m.pkgs(), env("first", 0), "odd")
+	atOnce(t, first)
+	mustBeRight(t, first)
+	shelf := m.awaitShelf()
+	dir := testDir(t)
+	script := `set -eu
+		package=$CONDAFS_MOUNT/pkgs/odd-1.0-0
+		cd "$package" && exec 3<info
+		[ ! -L "$package" ]
+		cat "$package/info/paths.json" >"$0/by-path"
+		[ -L "$package" ]
+		cmp info/paths.json "$0/by-path"
+		cmp "/proc/self/fd/3/index.json" "$package/info/index.json"
+		cp -a . "$0/from-within"
+		diff -r --no-dereference "$package/" "$0/from-within"
+		! (echo x >made-within) 2>/dev/null
+		! (echo x >>info/index.json) 2>/dev/null
+		ls "$package/" | sort >"$0/listed"`
+	run := m.commandFor("run", "--no-shelf", "--mount", m.point, "--", "bash", "-c", script, dir)
+	if out, err := run.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if j := judge(t, "none", "--cache", shelf); !j.OK {
+		t.Errorf("the shelf is not right: %+v", j)
+	}
 	m.mustBeIntact()
 }
