@@ -84,8 +84,9 @@ func (s *Store) checkOpen(f *os.File, d hashing.Digest, size int64) error {
 		return fault.New("open blob", d.String(), fault.Corrupt, fmt.Errorf("it is no file but %v", fi.Mode().Type())).WithHint(hintVerify)
 	case size >= 0 && fi.Size() != size:
 		return wrongSize(d, fi.Size(), size)
-	case atRest(f, fi):
-		return nil
+	}
+	if rest, err := s.atRest(f, d, fi); rest || err != nil {
+		return err
 	}
 	good, err := s.rehashFile(f, d)
 	if err == nil && !good {
@@ -194,28 +195,46 @@ func (s *Store) install(dirfd int, name string, f *os.File, st *unix.Stat_t, d h
 	if err := unix.UtimesNanoAt(dirfd, name, []unix.Timespec{t, t}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return false, adoptError(name, err)
 	}
-	dst := s.blobPath(d)
 	failpoint.Hit(failpoint.BlobReady, s.dir)
-	err = renameNew(dirfd, name, dst)
+	for {
+		err := s.takeName(dirfd, name, st.Size, d)
+		if err == nil {
+			failpoint.Hit(failpoint.BlobRenamed, s.dir)
+			return true, nil
+		}
+		if errors.Is(err, fs.ErrExist) {
+			moved, err = s.meetExisting(dirfd, name, st.Size, d)
+			if errors.Is(err, errRenamed) {
+				continue
+			}
+		}
+		if err != nil {
+			return false, adoptError(name, err)
+		}
+		if !moved {
+			failpoint.Hit(failpoint.BlobDuplicate, s.dir)
+		}
+		return moved, nil
+	}
+}
+
+// takeName renames a file to a blob's name and fails as fs.ErrExist if that is taken.
+func (s *Store) takeName(dirfd int, name string, size int64, d hashing.Digest) error {
+	defer s.naming.lock(d)()
+	dst := s.blobPath(d)
+	err := renameNew(dirfd, name, dst)
 	if errors.Is(err, fs.ErrNotExist) { // somebody removed the directory
 		if err = os.Mkdir(filepath.Dir(dst), 0o700); err == nil || errors.Is(err, fs.ErrExist) {
 			err = renameNew(dirfd, name, dst)
 		}
 	}
-	switch {
-	case errors.Is(err, fs.ErrExist):
-		moved, err = s.meetExisting(dirfd, name, dst, st.Size, d)
-	case err == nil:
-		moved = true
-		failpoint.Hit(failpoint.BlobRenamed, s.dir)
-		s.blobs.Add(1)
-		s.bytes.Add(st.Size)
-	}
 	if err != nil {
-		return false, adoptError(name, err)
+		return err
 	}
-	s.held.blob(d).seen(d, st.Size)
-	return moved, nil
+	s.blobs.Add(1)
+	s.bytes.Add(size)
+	s.held.blob(d).seen(d, size)
+	return nil
 }
 
 // renameNew renames and fails as fs.ErrExist if the name is taken.
@@ -232,22 +251,30 @@ func renameNew(dirfd int, from, to string) error {
 }
 
 // meetExisting drops a duplicate of a blob, or puts it in the place of one that turns
-// out to be damaged.
-func (s *Store) meetExisting(dirfd int, name, dst string, size int64, d hashing.Digest) (moved bool, err error) {
+// out to be damaged. errRenamed says that another file has that name by now, or none.
+func (s *Store) meetExisting(dirfd int, name string, size int64, d hashing.Digest) (moved bool, err error) {
+	dst := s.blobPath(d)
 	fi, err := os.Lstat(dst)
 	if err != nil {
-		return false, err
+		return false, renamed(err)
 	}
 	good := fi.Size() == size && fi.Mode().IsRegular()
-	if good && (!untouched(dst, fi) || s.suspect(fi)) {
+	if good && (!s.untouched(dst, d, fi) || s.suspect(fi)) {
 		if good, err = s.rehash(dst, d); err != nil {
-			return false, err
+			return false, renamed(err)
 		}
 	}
+	defer s.naming.lock(d)()
+	now, err := os.Lstat(dst)
+	if err != nil {
+		return false, renamed(err)
+	}
+	if !os.SameFile(fi, now) {
+		return false, errRenamed
+	}
+	s.held.blob(d).seen(d, size)
 	if good {
-		err := unix.Unlinkat(dirfd, name, 0)
-		failpoint.Hit(failpoint.BlobDuplicate, s.dir)
-		return false, err
+		return false, unix.Unlinkat(dirfd, name, 0)
 	}
 	s.log.Warn("replaced a damaged blob", "digest", d, "bytes", fi.Size(), "should", size)
 	if err := unix.Renameat(dirfd, name, unix.AT_FDCWD, dst); err != nil {
@@ -269,24 +296,47 @@ func (s *Store) rehash(path string, d hashing.Digest) (bool, error) {
 }
 
 func (s *Store) rehashFile(f *os.File, d hashing.Digest) (bool, error) {
-	before, err := f.Stat()
+	return s.rehashBy(f, d, func() (hashing.Sums, error) { return hashing.File(f, 0) })
+}
+
+// rehashBy is rehashFile for one who reads in a way of his own.
+func (s *Store) rehashBy(f *os.File, d hashing.Digest, read func() (hashing.Sums, error)) (bool, error) {
+	for range 3 {
+		before, err := f.Stat()
+		if err != nil {
+			return false, err
+		}
+		sums, err := read()
+		if err != nil || sums.Blake3 != d {
+			return false, err
+		}
+		if done, err := s.vouch(f, d, before.ModTime()); done || err != nil {
+			return done, err
+		}
+	}
+	return false, nil // somebody writes to it again and again
+}
+
+// vouch marks a blob as checked, unless its time says that it was written to since: not
+// if it is the time of rest, which lend may have changed, or another one who checked.
+func (s *Store) vouch(f *os.File, d hashing.Digest, since time.Time) (bool, error) {
+	defer s.naming.lock(d)()
+	fi, err := f.Stat()
 	if err != nil {
-		return false, err
-	}
-	sums, err := hashing.File(f, 0)
-	if err != nil || sums.Blake3 != d {
-		return false, err
-	}
-	// What was written meanwhile must not pass for checked.
-	after, err := f.Stat()
-	if err != nil || !after.ModTime().Equal(before.ModTime()) {
 		return false, err
 	}
 	rest, err := restTime(f)
 	if err != nil {
 		return false, err
 	}
-	return true, os.Chtimes(f.Name(), rest, rest)
+	resting := fi.ModTime().Equal(rest)
+	if !resting && !fi.ModTime().Equal(since) {
+		return false, nil
+	}
+	if resting && !s.suspect(fi) {
+		return true, nil
+	}
+	return true, setTime(f, rest)
 }
 
 // PutBlob stores what r gives, held by h, and returns its sums. It is durable after
@@ -313,7 +363,7 @@ func (s *Store) PutBlob(h *Hold, r io.Reader, extra hashing.Extra) (hashing.Sums
 // findBlob makes sure that a held blob is there and, for size >= 0, has that size.
 func (s *Store) findBlob(d hashing.Digest, size int64) error {
 	is, ok := s.held.blob(d).seenSize(d)
-	if !ok {
+	for !ok {
 		fi, err := os.Lstat(s.blobPath(d))
 		if err != nil {
 			return fault.New("refer to blob", d.String(), fault.Corrupt, fmt.Errorf("it is not in the store: %w", err))
@@ -327,7 +377,7 @@ func (s *Store) findBlob(d hashing.Digest, size int64) error {
 				return fault.New("refer to blob", d.String(), fault.Corrupt, errors.New("a crash of the machine damaged it")).WithHint(hintVerify)
 			}
 		}
-		s.held.blob(d).seen(d, is)
+		ok = s.seeNamed(d, fi)
 	}
 	if size >= 0 && is != size {
 		return wrongSize(d, is, size)

@@ -156,26 +156,35 @@ func (s *Store) eachObject(ctx context.Context, fn func(f objectFile) error) err
 			}
 			continue
 		}
-		files, err := os.ReadDir(filepath.Join(s.dir, dir))
+		if err := s.eachInShard(ctx, shard.Name(), fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eachInShard calls fn for everything in a directory of objects/, in order.
+func (s *Store) eachInShard(ctx context.Context, shard string, fn func(f objectFile) error) error {
+	dir := objectsName + "/" + shard
+	files, err := os.ReadDir(filepath.Join(s.dir, dir))
+	if err != nil {
+		return fault.New("list objects", dir, fault.Other, err)
+	}
+	for _, file := range files {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		info, err := file.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
 		if err != nil {
 			return fault.New("list objects", dir, fault.Other, err)
 		}
-		for _, file := range files {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			info, err := file.Info()
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			if err != nil {
-				return fault.New("list objects", dir, fault.Other, err)
-			}
-			d, err := hashing.ParseDigest(shard.Name() + file.Name())
-			f := objectFile{name: dir + "/" + file.Name(), digest: d, info: info, foreign: err != nil || !info.Mode().IsRegular()}
-			if err := fn(f); err != nil {
-				return err
-			}
+		d, err := hashing.ParseDigest(shard + file.Name())
+		f := objectFile{name: dir + "/" + file.Name(), digest: d, info: info, foreign: err != nil || !info.Mode().IsRegular()}
+		if err := fn(f); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -368,7 +368,11 @@ func (s *Store) writeTreeFile(d hashing.Digest, encoded []byte) error {
 
 // readTreeFile is the inverse. A file that is not there or damaged is fault.Corrupt.
 func (s *Store) readTreeFile(d hashing.Digest) (encoded []byte, err error) {
-	encoded, err = os.ReadFile(s.treeFile(d))
+	return s.readTreeFileBy(os.ReadFile, d)
+}
+
+func (s *Store) readTreeFileBy(readFile func(name string) ([]byte, error), d hashing.Digest) (encoded []byte, err error) {
+	encoded, err = readFile(s.treeFile(d))
 	if err == nil && hashing.Sum(encoded) != d {
 		err = errors.New("its bytes are not what its name says")
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) && !fault.Is(err, fault.IO) {

@@ -29,8 +29,12 @@ type segment struct {
 }
 
 func readSegment(dir string, number uint64) (*segment, error) {
+	return readSegmentBy(os.ReadFile, dir, number)
+}
+
+func readSegmentBy(readFile func(name string) ([]byte, error), dir string, number uint64) (*segment, error) {
 	name := filepath.Join(dir, journalName, segmentName(number))
-	b, err := os.ReadFile(name)
+	b, err := readFile(name)
 	if err != nil {
 		if fault.Is(err, fault.IO) { // of the device: as good as damaged
 			return &segment{number: number, damage: []string{err.Error()}}, nil

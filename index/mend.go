@@ -23,20 +23,30 @@ import (
 // a damaged blob, or something that is not ours. It returns the record's id, or ""
 // if there is nothing to move any more or it has become sound.
 func (s *Store) SetAside(p Problem) (id string, err error) {
-	from := filepath.Join(s.dir, p.File)
-	fi, err := os.Lstat(from)
+	fi, err := os.Lstat(filepath.Join(s.dir, p.File))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
 	if err != nil {
 		return "", fault.New("put aside", p.File, fault.Other, err)
 	}
-	if p.Kind != Foreign {
-		// Somebody may have brought the content meanwhile. One who comes later finds
-		// the name free.
-		good, err := s.sound(p)
-		if err != nil || good {
-			return "", err
+	if p.Kind != Foreign && fi.Mode().IsRegular() {
+		// Somebody may have brought the content meanwhile. The file stays open, so that
+		// no other one can pass for it.
+		f, err := os.OpenFile(filepath.Join(s.dir, p.File), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return "", fault.New("put aside", p.File, fault.Other, err)
+		}
+		defer f.Close() // only read
+		good, err := s.sound(f, p.Digest)
+		if err == nil && !good {
+			fi, err = f.Stat()
+		}
+		if err != nil {
+			return "", fault.New("put aside", p.File, fault.Other, err)
+		}
+		if good {
+			return "", nil
 		}
 	}
 	now := time.Now().UTC()
@@ -54,31 +64,48 @@ func (s *Store) SetAside(p Problem) (id string, err error) {
 	if !p.Digest.IsZero() {
 		to = filepath.Join(s.QuarantineDir(id), p.Digest.String())
 	}
-	if err := os.Rename(from, to); err != nil {
+	moved, err := s.moveAside(p, fi, to)
+	if err != nil {
 		return "", fault.New("put aside", p.File, fault.Other, err)
 	}
+	if !moved {
+		return "", s.RemoveQuarantine(id)
+	}
 	failpoint.Hit(failpoint.AsideMoved, s.dir)
+	s.log.Warn("moved into quarantine what is damaged", "file", p.File, "id", id, "why", p.Detail, "affects", p.Paths)
+	return id, nil
+}
+
+// moveAside renames what was looked at, and not what somebody has put in its place since.
+func (s *Store) moveAside(p Problem, fi fs.FileInfo, to string) (bool, error) {
+	defer s.naming.lock(p.Digest)()
+	from := filepath.Join(s.dir, p.File)
+	now, err := os.Lstat(from)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(fi, now) {
+		return false, nil
+	}
+	if err == nil {
+		err = os.Rename(from, to)
+	}
+	if err != nil {
+		return false, err
+	}
 	if p.Kind != Foreign {
 		s.held.blob(p.Digest).unsee(p.Digest)
 		s.blobs.Add(-1)
 		s.bytes.Add(-fi.Size())
 	}
-	s.log.Warn("moved into quarantine what is damaged", "file", p.File, "id", id, "why", p.Detail, "affects", p.Paths)
-	return id, nil
+	return true, nil
 }
 
-// sound looks at a blob again.
-func (s *Store) sound(p Problem) (bool, error) {
-	path := filepath.Join(s.dir, p.File)
-	fi, err := os.Lstat(path)
-	if err != nil || !fi.Mode().IsRegular() {
+// sound reads a blob again, and from the disk, where the damage may be.
+func (s *Store) sound(f *os.File, d hashing.Digest) (bool, error) {
+	u := newUncached(nil)
+	good, err := s.rehashBy(f, d, func() (hashing.Sums, error) { return u.sum(f) })
+	if fault.Is(err, fault.IO) { // a device that can't read it: as bad as damaged
 		return false, nil
 	}
-	good, err := s.rehash(path, p.Digest)
-	if err != nil && !fault.Is(err, fault.IO) { // a device that can't read it: as bad as damaged
-		return false, fault.New("put aside", p.File, fault.Other, err)
-	}
-	return err == nil && good, nil
+	return good, err
 }
 
 // Bring takes a blob that the store has lost: what r gives, if want says so of its
@@ -104,6 +131,22 @@ func (s *Store) Bring(h *Hold, r io.Reader, want func(d hashing.Digest) bool) (d
 // GiveUp notes that a blob cannot be had again and head does not need it any more: as
 // long as the store is open, Verify does not complain that older states do.
 func (s *Store) GiveUp(d hashing.Digest) { s.givenUp.Store(d, struct{}{}) }
+
+// AwaitCommits returns when every update that was under way has ended, and what it has
+// made is in head. One that begins later finds that a blob is gone, if it was gone before.
+func (s *Store) AwaitCommits(ctx context.Context) error {
+	_, err := s.commits.do(ctx, &request{alone: true, prepare: func(*batch) error { return nil }})
+	return err
+}
+
+// HasTree tells whether a tree is there and sound.
+func (s *Store) HasTree(d hashing.Digest) (bool, error) {
+	_, err := s.loadTree(d)
+	if fault.Is(err, fault.Corrupt) {
+		return false, nil
+	}
+	return err == nil, err
+}
 
 // SyncBlobs makes durable what was brought.
 func (s *Store) SyncBlobs() error {
@@ -222,7 +265,7 @@ func (s *Store) MendJournal(ctx context.Context, problems []Problem) error {
 			continue
 		}
 		// A damaged manifest makes room for the one that the database has.
-		if _, err := s.readTreeFile(p.Digest); fault.Is(err, fault.Corrupt) {
+		if _, err := s.readTreeFileBy(newUncached(nil).readFile, p.Digest); fault.Is(err, fault.Corrupt) {
 			if err := os.Remove(s.treeFile(p.Digest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fault.New("mend journal", p.File, fault.Other, err)
 			}

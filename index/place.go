@@ -73,16 +73,22 @@ func restTime(f *os.File) (time.Time, error) {
 
 // atRest tells whether the time of a blob says that nobody has written to it since it
 // was checked.
-func atRest(f *os.File, fi fs.FileInfo) bool {
+func (s *Store) atRest(f *os.File, d hashing.Digest, fi fs.FileInfo) (bool, error) {
 	if fi.ModTime().Equal(blobTime) {
-		return true
+		return true, nil
+	}
+	// Not while somebody lends it: its mark comes before its time.
+	defer s.naming.lock(d)()
+	fi, err := f.Stat()
+	if err != nil {
+		return false, err
 	}
 	t, err := restTime(f)
-	return err == nil && fi.ModTime().Equal(t)
+	return err == nil && fi.ModTime().Equal(t), err
 }
 
 // untouched is atRest for a blob that is not open.
-func untouched(path string, fi fs.FileInfo) bool {
+func (s *Store) untouched(path string, d hashing.Digest, fi fs.FileInfo) bool {
 	if fi.ModTime().Equal(blobTime) {
 		return true
 	}
@@ -91,7 +97,8 @@ func untouched(path string, fi fs.FileInfo) bool {
 		return false
 	}
 	defer f.Close() // only read
-	return atRest(f, fi)
+	rest, err := s.atRest(f, d, fi)
+	return err == nil && rest
 }
 
 // PlaceBlob makes path, which must not exist, a file with a blob's bytes and with this
@@ -101,6 +108,16 @@ func untouched(path string, fi fs.FileInfo) bool {
 //
 // A damaged blob, by its size or time, is fault.Corrupt.
 func (s *Store) PlaceBlob(d hashing.Digest, size int64, path string, mode uint32, mtime int64, how Sharing) (Sharing, error) {
+	for {
+		is, err := s.place(d, size, path, mode, mtime, how)
+		if errors.Is(err, errRenamed) {
+			continue // it was mended: take the new one
+		}
+		return is, err
+	}
+}
+
+func (s *Store) place(d hashing.Digest, size int64, path string, mode uint32, mtime int64, how Sharing) (Sharing, error) {
 	f, err := s.OpenBlobSize(d, size)
 	if err != nil {
 		return how, err
@@ -122,8 +139,15 @@ func (s *Store) PlaceBlob(d hashing.Digest, size int64, path string, mode uint32
 	return how, nil
 }
 
-// lend links a blob to path if it can have that mode and time.
+// lend links a blob to path if it can have that mode and time. errRenamed says that
+// another file is that blob by now.
 func (s *Store) lend(f *os.File, d hashing.Digest, path string, want lent) (bool, error) {
+	defer s.naming.lock(d)()
+	if named, err := s.named(f, d); err != nil {
+		return false, err
+	} else if !named {
+		return false, errRenamed
+	}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return false, err
@@ -142,8 +166,7 @@ func (s *Store) lend(f *os.File, d hashing.Digest, path string, want lent) (bool
 		if err := f.Chmod(fs.FileMode(want.mode)); err != nil {
 			return false, err
 		}
-		t := time.Unix(0, want.mtime)
-		if err := os.Chtimes(s.blobPath(d), t, t); err != nil {
+		if err := setTime(f, time.Unix(0, want.mtime)); err != nil {
 			return false, err
 		}
 	}

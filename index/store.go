@@ -56,6 +56,7 @@ type Store struct {
 
 	pins    *pins
 	held    *held
+	naming  naming
 	trees   *treeCache
 	commits *committer
 	space   space

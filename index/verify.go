@@ -67,7 +67,7 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions, progress func(done,
 			p.Release()
 		}
 	}()
-	v := &verification{store: s, options: o, progress: progress, pool: hashing.NewPool(0)}
+	v := &verification{store: s, options: o, progress: progress, pool: hashing.NewPool(0), readFile: os.ReadFile}
 	for _, p := range states {
 		v.states = append(v.states, p.Seq())
 	}
@@ -90,6 +90,7 @@ type verification struct {
 	badTrees map[hashing.Digest]string
 
 	headTrees map[hashing.Digest]struct{}
+	readFile  func(name string) ([]byte, error) // of the journal and beside it
 
 	mu     sync.Mutex // guards report
 	report VerifyReport
@@ -194,7 +195,7 @@ func (v *verification) compare(ctx context.Context) error {
 			v.add(Problem{Kind: Size, Digest: f.digest, File: f.name, Detail: fmt.Sprintf("it has %d bytes, not %d", f.info.Size(), size)})
 			return nil
 		}
-		if !v.options.Full && untouched(filepath.Join(v.store.dir, f.name), f.info) || !wanted && v.store.suspect(f.info) {
+		if !v.options.Full && v.store.untouched(filepath.Join(v.store.dir, f.name), f.digest, f.info) || !wanted && v.store.suspect(f.info) {
 			// Garbage that a crash of the machine may have damaged is no problem: it is
 			// hashed before anything relies on it.
 			v.looked(f)

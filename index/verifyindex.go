@@ -21,6 +21,8 @@ const (
 	hintJournal = "condafs repair writes it anew"
 )
 
+var errHeadLost = fault.New("", "", fault.Corrupt, errors.New("head has lost entries, or has some that were deleted"))
+
 // checkIndex looks for damage to the database.
 func (v *verification) checkIndex(ctx context.Context) error {
 	damage, err := v.store.checkDatabaseFiles(ctx, v.options.Full)
@@ -32,7 +34,7 @@ func (v *verification) checkIndex(ctx context.Context) error {
 	}
 	whole, err := v.store.checkSum(ctx)
 	if err == nil && !whole {
-		err = fault.New("", "", fault.Corrupt, errors.New("head has lost entries, or has some that were deleted"))
+		err = errHeadLost
 	}
 	if fault.Is(err, fault.Corrupt) {
 		v.add(Problem{Kind: Index, File: dbName, Detail: err.Error() + "; " + hintRebuild})
@@ -139,7 +141,7 @@ func (v *verification) checkSegments(ctx context.Context) error {
 		if n > now.number {
 			break
 		}
-		seg, err := readSegment(s.dir, n)
+		seg, err := readSegmentBy(v.readFile, s.dir, n)
 		if err != nil {
 			return err
 		}
@@ -184,7 +186,7 @@ func (v *verification) checkTreeFiles(ctx context.Context) error {
 			}
 			continue
 		}
-		_, err := v.store.readTreeFile(d)
+		_, err := v.store.readTreeFileBy(v.readFile, d)
 		if fault.Is(err, fault.Corrupt) {
 			v.add(Problem{Kind: Journal, Digest: d, File: file, Detail: err.Error() + "; " + hintJournal})
 		} else if err != nil {

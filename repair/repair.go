@@ -1,6 +1,7 @@
 package repair
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -67,15 +68,16 @@ func (r *repairing) putAside() error {
 			return err
 		}
 		switch p.Kind {
-		case index.Missing:
-			r.lost[p.Digest] = true
-		case index.Size, index.Content:
-			id, err := r.store.SetAside(*p)
-			if err != nil {
-				return err
+		case index.Missing, index.Size, index.Content:
+			if p.Kind != index.Missing {
+				id, err := r.store.SetAside(*p)
+				if err != nil {
+					return err
+				}
+				p.Quarantined = cmp.Or(id, p.Quarantined) // who found it may have put it aside
 			}
-			if p.Quarantined = id; id == "" && r.store.HasBlob(p.Digest) {
-				p.Fixed = "somebody has brought it since"
+			if r.store.HasBlob(p.Digest) {
+				p.Fixed = broughtSince
 				continue
 			}
 			r.lost[p.Digest] = true
@@ -84,7 +86,7 @@ func (r *repairing) putAside() error {
 			if err != nil {
 				return err
 			}
-			if p.Quarantined = id; id != "" {
+			if p.Quarantined = cmp.Or(id, p.Quarantined); p.Quarantined != "" {
 				p.Fixed = "put aside"
 			}
 		case index.BadTree:
@@ -141,13 +143,21 @@ func (r *repairing) referrers() ([]index.Referrer, error) {
 }
 
 // remove takes out of head what refers to lost content. What somebody publishes
-// meanwhile can refer to it only if it saw it before it was put aside, so it is looked
-// for again until nothing is left.
+// meanwhile can refer to it if he has brought it again, which counts, or if he saw it
+// before it was put aside, so it is looked for again until nothing is left.
 func (r *repairing) remove() error {
 	if len(r.lost) == 0 && len(r.trees) == 0 {
 		return nil
 	}
 	for {
+		if err := r.store.AwaitCommits(r.ctx); err != nil {
+			return err
+		}
+		for d := range r.lost {
+			if r.store.HasBlob(d) {
+				r.brought(d, "")
+			}
+		}
 		refs, err := r.referrers()
 		if err != nil {
 			return err
@@ -179,6 +189,11 @@ func (r *repairing) removeAll(refs []index.Referrer) error {
 			if !ok || now != ref.Entry {
 				continue // somebody has replaced it
 			}
+			if whole, err := r.whole(ref); err != nil {
+				return err
+			} else if whole {
+				continue // somebody has brought what it lacked
+			}
 			for _, p := range together(ref) {
 				if _, ok, err := tx.Get(p); err != nil {
 					return err
@@ -198,6 +213,22 @@ func (r *repairing) removeAll(refs []index.Referrer) error {
 		r.report.Removed = append(r.report.Removed, removed...)
 	}
 	return err
+}
+
+// whole tells whether nothing that an entry needs is lost any more.
+func (r *repairing) whole(ref index.Referrer) (bool, error) {
+	if ref.NoTree {
+		return r.store.HasTree(ref.Entry.Digest)
+	}
+	if ref.Entry.Kind == index.KindFile {
+		return r.store.HasBlob(ref.Entry.Digest), nil
+	}
+	for _, e := range ref.Lost {
+		if !r.store.HasBlob(e.Digest) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // together lists the entries that go with one: metadata beside a package, and all of
@@ -250,6 +281,8 @@ func (r *repairing) tell() {
 		switch from, found := r.from[p.Digest]; {
 		case p.Kind == index.Index || p.Kind == index.Journal:
 			r.report.Left++
+		case found && from == "":
+			p.Fixed = broughtSince
 		case found:
 			p.Fixed = "mended from " + from
 		case len(p.Paths) > 0:
@@ -260,7 +293,9 @@ func (r *repairing) tell() {
 	}
 }
 
-// brought notes that a content is there again.
+const broughtSince = "somebody has brought it since"
+
+// brought notes that a content is there again. from is "" if somebody else has done it.
 func (r *repairing) brought(d hashing.Digest, from string) {
 	r.from[d] = from
 	delete(r.lost, d)

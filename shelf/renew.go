@@ -11,10 +11,12 @@ func (s *Shelf) Renew(names map[string]bool) error {
 		return err
 	}
 	for name := range names {
+		s.work.Lock() // who is about to publish it may have opened the damaged file
 		s.mu.Lock()
 		k := s.known[name]
 		there := k != nil && k.leaving == 0
 		s.mu.Unlock()
+		s.work.Unlock()
 		if !there {
 			continue
 		}
