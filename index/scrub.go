@@ -45,8 +45,8 @@ type Scrub struct {
 // NewScrub returns a Scrub that has read nothing.
 func (s *Store) NewScrub(o ScrubOptions) *Scrub { return &Scrub{store: s, o: o} }
 
-// Size is about how many bytes a scrub reads.
-func (x *Scrub) Size() int64 { return x.store.bytes.Load() }
+// ScrubSize is about how many bytes a scrub reads.
+func (s *Store) ScrubSize() int64 { return s.bytes.Load() }
 
 // Close gives back what a Scrub has noted.
 func (x *Scrub) Close() error { return x.Forget() }

@@ -371,3 +371,61 @@ func TestScrubState(t *testing.T) {
 		}
 	}
 }
+
+// What a collection removes meanwhile is not missing, and one that comes meanwhile is read.
+func TestScrubBesideACollection(t *testing.T) {
+	s := newStore(t)
+	for i := range 100 {
+		putFile(t, s, fmt.Sprint("u/f", i), fmt.Sprint(i))
+	}
+	var found []Problem
+	blobs := int64(0)
+	x := s.NewScrub(ScrubOptions{
+		Pace:  func(ctx context.Context, _ int) error { return ctx.Err() },
+		Read:  func(n, _ int64) { blobs += n },
+		Found: func(_ context.Context, ps ...Problem) error { found = append(found, ps...); return nil },
+	})
+	defer func() {
+		if err := x.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for n := range ScrubParts {
+		if n == 100 {
+			update(t, s, func(tx *Tx) error {
+				for i := range 50 {
+					if err := tx.Delete(fmt.Sprint("u/f", i)); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			collect(t, s)
+			for i := range 50 {
+				putFile(t, s, fmt.Sprint("u/new", i), fmt.Sprint("new", i))
+			}
+		}
+		if err := x.Part(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(found) == 0 || blobs < 75 {
+		t.Fatalf("%d found, %d read", len(found), blobs)
+	}
+	real, stale, err := s.Affected(t.Context(), found)
+	if err != nil || !stale || len(real) > 0 {
+		t.Errorf("%+v, stale %v, %v", real, stale, err)
+	}
+	found = nil
+	if err := x.Forget(); err != nil {
+		t.Fatal(err)
+	}
+	for n := range ScrubParts {
+		if err := x.Part(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(found) > 0 {
+		t.Errorf("%+v", found)
+	}
+}

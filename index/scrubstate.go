@@ -30,8 +30,9 @@ type ScrubPass struct {
 	Bytes    int64     `json:"bytes"`    // that were read, of everything
 	Found    int64     `json:"found"`    // problems
 	Mended   int64     `json:"mended"`   // of these, without loss
-	Removed  int64     `json:"removed"`  // names that left head, since their content is lost
-	Left     int64     `json:"left"`     // problems that only a rebuild mends
+	Lost     int64     `json:"lost"`     // whose content nobody has: what needs it has left head
+	Removed  int64     `json:"removed"`  // names that left head
+	Left     int64     `json:"left"`     // that a repair can do nothing about
 	Problems []Problem `json:"problems"` // what became of them; the first scrubProblems
 }
 

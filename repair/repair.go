@@ -28,6 +28,7 @@ type Options struct {
 type Report struct {
 	Problems []index.Problem // as given, with Quarantined and Fixed
 	Removed  []string        // entries that left head
+	Lost     int             // problems whose content nobody has, so that what needs it has left head
 	Left     int             // problems that a repair can do nothing about
 }
 
@@ -287,6 +288,7 @@ func (r *repairing) tell() {
 			p.Fixed = "mended from " + from
 		case len(p.Paths) > 0:
 			p.Fixed = "what needs it has left the newest snapshot"
+			r.report.Lost++
 		default:
 			p.Fixed = "nothing in the newest snapshot needs it"
 		}
