@@ -93,6 +93,10 @@ func (c *Client) Repair(ctx context.Context, r RepairRequest, f ProgressFunc) (*
 	return ask[RepairReport](ctx, c, http.MethodPost, "/repair", r, f)
 }
 
+func (c *Client) Scrub(ctx context.Context, r ScrubRequest, f ProgressFunc) (*ScrubPass, error) {
+	return ask[ScrubPass](ctx, c, http.MethodPost, "/scrub", r, f)
+}
+
 func (c *Client) GC(ctx context.Context, r GCRequest, f ProgressFunc) (*GCReport, error) {
 	return ask[GCReport](ctx, c, http.MethodPost, "/gc", r, f)
 }

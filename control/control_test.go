@@ -100,6 +100,9 @@ func (f *fakeAPI) Repair(ctx context.Context, r RepairRequest, p ProgressFunc) (
 	}
 	return &RepairReport{VerifyReport: *v, Removed: []string{}}, nil
 }
+func (f *fakeAPI) Scrub(ctx context.Context, _ ScrubRequest, p ProgressFunc) (*ScrubPass, error) {
+	return &ScrubPass{}, f.long(ctx, "scrub", p)
+}
 func (f *fakeAPI) GC(ctx context.Context, r GCRequest, p ProgressFunc) (*GCReport, error) {
 	err := f.long(ctx, "gc", p)
 	return &GCReport{DryRun: r.DryRun}, err
@@ -302,6 +305,7 @@ func TestWhoMay(t *testing.T) {
 		{"POST", "/sessions/abc/discard", [5]int{200, 200, 200, 404, 403}},
 		{"POST", "/sessions/abc/end", [5]int{200, 200, 200, 404, 403}},
 		{"POST", "/verify", [5]int{200, 200, 403, 403, 403}},
+		{"POST", "/scrub", [5]int{200, 200, 403, 403, 403}},
 		{"POST", "/gc", [5]int{200, 200, 403, 403, 403}},
 		{"POST", "/import", [5]int{200, 200, 403, 403, 403}},
 		{"POST", "/export", [5]int{200, 200, 403, 403, 403}},

@@ -12,7 +12,7 @@
 // at the status and the packages, and start, commit and discard sessions of
 // their own; the rules stand in one table in routes.go.
 //
-// Work that takes long (verify, gc, import, export, stop) is answered as a
+// Work that takes long (verify, scrub, gc, import, export, stop) is answered as a
 // stream of JSON lines: any number of {"progress": …}, then one {"result": …} or
 // {"error": …}. A client that hangs up cancels the work.
 package control

@@ -51,6 +51,9 @@ type RepairRequest struct {
 	Full bool `json:"full,omitempty"` // read and hash every blob
 }
 
+// ScrubRequest asks for a scrub at full rate.
+type ScrubRequest struct{}
+
 // GCRequest asks for a collection.
 type GCRequest struct {
 	DryRun bool `json:"dry_run,omitempty"`
@@ -78,6 +81,7 @@ type empty struct{}
 func (empty) check() error           { return nil }
 func (r VerifyRequest) check() error { return nil }
 func (r RepairRequest) check() error { return nil }
+func (r ScrubRequest) check() error  { return nil }
 func (r GCRequest) check() error     { return nil }
 func (r StopRequest) check() error   { return nil }
 func (r ImportRequest) check() error { return checkDir(r.Dir) }

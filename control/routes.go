@@ -98,6 +98,7 @@ func (s *Server) routes() http.Handler {
 	}))
 	m.Handle("POST "+prefix+"/verify", stream(s, storeOwner, API.Verify))
 	m.Handle("POST "+prefix+"/repair", stream(s, storeOwner, API.Repair))
+	m.Handle("POST "+prefix+"/scrub", stream(s, storeOwner, API.Scrub))
 	m.Handle("POST "+prefix+"/gc", stream(s, storeOwner, API.GC))
 	m.Handle("POST "+prefix+"/import", stream(s, storeOwner, API.Import))
 	m.Handle("POST "+prefix+"/export", stream(s, storeOwner, API.Export))

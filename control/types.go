@@ -30,6 +30,9 @@ type API interface {
 	Verify(ctx context.Context, r VerifyRequest, progress ProgressFunc) (*VerifyReport, error)
 	// Repair checks the store and mends what it finds damaged.
 	Repair(ctx context.Context, r RepairRequest, progress ProgressFunc) (*RepairReport, error)
+	// Scrub reads all of the store, as the disk has it, at full rate, and mends what it
+	// finds damaged. It goes on with the scrub under way, if there is one.
+	Scrub(ctx context.Context, r ScrubRequest, progress ProgressFunc) (*ScrubPass, error)
 	// GC frees what nothing refers to.
 	GC(ctx context.Context, r GCRequest, progress ProgressFunc) (*GCReport, error)
 	// Import takes the packages of a directory into the store.
@@ -60,6 +63,7 @@ type Status struct {
 	Users            *Users       `json:"users,omitempty"`       // absent without a daemon, or if it lets no other users in
 	Quarantine       []Quarantine `json:"quarantine"`            // the caller's, or everybody's for the owner
 	QuarantinedBytes int64        `json:"quarantined_bytes"`
+	Scrub            Scrub        `json:"scrub"`
 	Runtime          *Runtime     `json:"runtime,omitempty"` // of the daemon, for its owner and root
 }
 
@@ -224,6 +228,32 @@ type RepairReport struct {
 	VerifyReport
 	Removed []string `json:"removed"` // what has left the newest snapshot, so that clients fetch it again
 	Left    int      `json:"left"`    // problems that a repair can do nothing about
+}
+
+// Scrub is the reading of all of the store in the background.
+type Scrub struct {
+	Rate    int64      `json:"rate"`            // bytes a second; 0: nothing is read by itself
+	Every   int64      `json:"every_seconds"`   // from the beginning of a pass to that of the next
+	Running bool       `json:"running"`         // something is being read
+	Next    time.Time  `json:"next,omitzero"`   // when something will be, unless it is
+	Error   string     `json:"error,omitempty"` // why the last try ended early
+	Pass    *ScrubPass `json:"pass,omitempty"`  // the one under way
+	Last    *ScrubPass `json:"last,omitempty"`  // the last that has ended
+}
+
+// ScrubPass is one reading of all of the store, and the answer to `condafs scrub`.
+type ScrubPass struct {
+	Started  time.Time `json:"started"`
+	Finished time.Time `json:"finished,omitzero"`
+	Blobs    int64     `json:"blobs"`              // that were read
+	Bytes    int64     `json:"bytes"`              // that were read
+	Total    int64     `json:"total,omitempty"`    // bytes that there are to be read, about
+	Found    int64     `json:"found"`              // problems
+	Mended   int64     `json:"mended"`             // of these, without loss
+	Lost     int64     `json:"lost"`               // whose content nobody has: what needs it has left head
+	Removed  int64     `json:"removed"`            // names that left head, so that clients fetch them again
+	Left     int64     `json:"left"`               // that a repair can do nothing about
+	Problems []Problem `json:"problems,omitempty"` // the first of them, for the owner and root
 }
 
 // RebuildReport is what `condafs rebuild` prints.

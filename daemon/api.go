@@ -44,6 +44,7 @@ func (a *api) Status(context.Context) (*control.Status, error) {
 	if s.Archives, err = a.countArchives(); err != nil {
 		return nil, err
 	}
+	s.Scrub = a.scrubStatus()
 	if d := a.daemon; d != nil {
 		s.PID, s.Started, s.MountPoint = pid(), d.started, d.config.MountPoint
 		s.Sessions = len(d.engine.SessionIDs())
@@ -114,16 +115,20 @@ func (a *api) Verify(ctx context.Context, r control.VerifyRequest, progress cont
 func verifyReport(v index.VerifyReport, full bool) control.VerifyReport {
 	out := control.VerifyReport{Blobs: v.Blobs, Bytes: v.Bytes, Hashed: v.Hashed, Full: full, Problems: []control.Problem{}}
 	for _, p := range v.Problems {
-		q := control.Problem{Kind: string(p.Kind), File: p.File, Detail: p.Detail, Paths: p.Paths, Quarantined: p.Quarantined, Fixed: p.Fixed}
-		if !p.Digest.IsZero() {
-			q.Digest = p.Digest.String()
-		}
-		if q.Paths == nil {
-			q.Paths = []string{}
-		}
-		out.Problems = append(out.Problems, q)
+		out.Problems = append(out.Problems, problem(p))
 	}
 	return out
+}
+
+func problem(p index.Problem) control.Problem {
+	q := control.Problem{Kind: string(p.Kind), File: p.File, Detail: p.Detail, Paths: p.Paths, Quarantined: p.Quarantined, Fixed: p.Fixed}
+	if !p.Digest.IsZero() {
+		q.Digest = p.Digest.String()
+	}
+	if q.Paths == nil {
+		q.Paths = []string{}
+	}
+	return q
 }
 
 func (a *api) GC(ctx context.Context, r control.GCRequest, progress control.ProgressFunc) (*control.GCReport, error) {

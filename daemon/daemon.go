@@ -17,6 +17,7 @@ import (
 	"condafs/fs"
 	"condafs/index"
 	"condafs/proc"
+	"condafs/scrub"
 	"condafs/shelf"
 )
 
@@ -30,6 +31,8 @@ type Config struct {
 	Sharing    cow.Sharing // whose verified packages all users get
 	Trusted    []uint32
 	Quota      cow.Quota // of each user but root and the daemon's
+	ScrubRate  int64     // bytes a second; 0: no scrub by itself
+	ScrubEvery time.Duration
 	Options    []string
 	Version    string
 	Logger     *slog.Logger
@@ -86,6 +89,7 @@ func Run(ctx context.Context, c Config, ready Ready) (err error) {
 		started: time.Now(), owner: uint32(os.Geteuid()),
 		stop: make(chan struct{}), ended: make(chan struct{}),
 	}
+	d.scrub = d.newScrubber()
 	listener, err := control.Listen(c.Socket, c.AllowOther)
 	if err != nil {
 		return errors.Join(err, engine.Close(context.WithoutCancel(ctx)))
@@ -120,6 +124,7 @@ type daemon struct {
 	shelf        *shelf.Shelf // nil without one
 	rattlerShelf *shelf.Shelf
 	procs        proc.Table
+	scrub        *scrub.Scrubber
 	mount        *fs.Server
 	started      time.Time
 	owner        uint32
@@ -149,6 +154,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, ready Ready) error {
 	if err == nil {
 		log.Info("mounted", "mount", d.config.MountPoint, "store", d.config.Store, "socket", d.config.Socket, "version", d.config.Version)
 		ready()
+		d.scrub.Start()
 		select {
 		case <-ctx.Done():
 			log.Info("stopping", "why", context.Cause(ctx).Error())
@@ -162,6 +168,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, ready Ready) error {
 			log.Error("stopping", "why", err.Error())
 		}
 	}
+	d.scrub.Stop()
 	err = errors.Join(err, d.unmount())
 	// What is committed now must not be given up because of the signal that ends us.
 	end := context.WithoutCancel(ctx)

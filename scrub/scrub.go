@@ -70,15 +70,17 @@ type Scrubber struct {
 }
 
 // New takes up what the store says of its last scrub. Nothing is read before Start.
-func New(store *index.Store, o Options) (*Scrubber, error) {
-	st, err := store.ScrubState()
-	if err != nil {
-		return nil, err
-	}
-	s := &Scrubber{store: store, o: o, log: o.Logger, state: st, changed: make(chan struct{})}
+func New(store *index.Store, o Options) *Scrubber {
+	s := &Scrubber{store: store, o: o, log: o.Logger, changed: make(chan struct{})}
 	s.limiter = rate.NewLimiter(rate.Limit(o.Rate), burst)
-	s.show()
-	return s, nil
+	var err error
+	if s.state, err = store.ScrubState(); err != nil {
+		s.log.Error("the scrub begins anew", "err", err)
+	}
+	if s.state.Pass != nil {
+		s.live = *s.state.Pass
+	}
+	return s
 }
 
 // Start begins, or goes on after Stop. A second Start does nothing.
@@ -185,14 +187,6 @@ func (s *Scrubber) update(f func()) {
 func (s *Scrubber) change() {
 	close(s.changed)
 	s.changed = make(chan struct{})
-}
-
-// show makes what is written down what Status tells. The caller has locked, or is alone.
-func (s *Scrubber) show() {
-	s.live = index.ScrubPass{}
-	if s.state.Pass != nil {
-		s.live = *s.state.Pass
-	}
 }
 
 // run waits for passes to be due, and makes them.

@@ -116,10 +116,7 @@ func start(t *testing.T, store *index.Store, o Options) *Scrubber {
 	if o.Mend == nil {
 		o.Mend = mender(store)
 	}
-	s, err := New(store, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := New(store, o)
 	s.Start()
 	t.Cleanup(s.Stop)
 	return s
@@ -228,10 +225,7 @@ func TestGoesOn(t *testing.T) {
 	if first < 0 || later < 0 {
 		t.Fatal("choose other contents")
 	}
-	s, err := New(store, Options{Rate: 1 << 20, Every: time.Hour, Mend: mender(store), Logger: quiet})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := New(store, Options{Rate: 1 << 20, Every: time.Hour, Mend: mender(store), Logger: quiet})
 	s.Start()
 	eventually(t, "some parts are read", func() bool { st := s.Status(); return st.Pass != nil && st.Pass.Part >= stopAt })
 	s.Stop()

@@ -86,7 +86,7 @@ they complete are verified and appear to the others whole, or not at all.`,
 		a.mountCommand(), a.umountCommand(), a.runCommand(), a.envCommand(),
 		a.sessionsCommand(), a.commitCommand(), a.discardCommand(),
 		a.statusCommand(), a.lsCommand(), a.logCommand(),
-		a.verifyCommand(), a.repairCommand(), a.rebuildCommand(), a.gcCommand(), a.importCommand(), a.exportCommand(),
+		a.verifyCommand(), a.repairCommand(), a.scrubCommand(), a.rebuildCommand(), a.gcCommand(), a.importCommand(), a.exportCommand(),
 		a.demoCommand(), a.demoClientCommand(), a.benchCommand(),
 		a.versionCommand(), jsonTopic(),
 	)

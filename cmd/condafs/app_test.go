@@ -34,6 +34,8 @@ var day = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 func (c *canned) Status(context.Context) (*control.Status, error) {
 	return &control.Status{Version: "v1", PID: 7, Started: day, MountPoint: "/m", Store: "/s", Owner: 0, Head: 9, Packages: 2, Archives: 1,
 		Blobs: 12, StoredBytes: 1500, LogicalBytes: 3_000_000, QuarantinedBytes: 5,
+		Scrub: control.Scrub{Rate: 1e7, Every: 7 * 86400, Running: true, Pass: &control.ScrubPass{Started: day, Bytes: 1000, Blobs: 8, Total: 2000, Found: 3, Mended: 3},
+			Last: &control.ScrubPass{Started: day, Finished: day, Bytes: 1500, Blobs: 12}},
 		Quarantine: []control.Quarantine{{ID: "q1", Time: day, Path: "pkgs/bad-1-0", Reason: "bin/x has another SHA-256", Bytes: 5}}}, c.note("status")
 }
 func (c *canned) Sessions(context.Context) ([]control.Session, error) {
@@ -79,6 +81,13 @@ func (c *canned) Verify(_ context.Context, r control.VerifyRequest, _ control.Pr
 func (c *canned) Repair(_ context.Context, r control.RepairRequest, _ control.ProgressFunc) (*control.RepairReport, error) {
 	v := control.VerifyReport{Full: r.Full, Problems: []control.Problem{{Kind: "content", File: "objects/ab/cd", Detail: "bad", Fixed: "mended", Paths: []string{}}}}
 	return &control.RepairReport{VerifyReport: v, Removed: []string{"shared/pkgs/x-1-0"}}, c.note("repair")
+}
+func (c *canned) Scrub(context.Context, control.ScrubRequest, control.ProgressFunc) (*control.ScrubPass, error) {
+	p := &control.ScrubPass{Started: day, Finished: day, Blobs: 12, Bytes: 1500}
+	if c.bad {
+		p.Found, p.Lost, p.Removed = 1, 1, 2
+	}
+	return p, c.note("scrub")
 }
 func (c *canned) GC(_ context.Context, r control.GCRequest, _ control.ProgressFunc) (*control.GCReport, error) {
 	return &control.GCReport{DryRun: r.DryRun, Blobs: 1, Bytes: 2000, KeptBlobs: 11}, c.note("gc")
@@ -128,7 +137,9 @@ func TestCommands(t *testing.T) {
 		asked string
 		out   []string // parts of what it prints
 	}{
-		{"status", "status", []string{"pid 7, v1", "/m", "2 extracted, 1 archive\n", "1.5 kB on disk in 12 blobs, for 3.0 MB of content", "q1", "pkgs/bad-1-0: bin/x has another SHA-256"}},
+		{"status", "status", []string{"pid 7, v1", "/m", "2 extracted, 1 archive\n", "1.5 kB on disk in 12 blobs, for 3.0 MB of content", "q1", "pkgs/bad-1-0: bin/x has another SHA-256",
+			"10 MB a second, every 7 days; since ", ": 1.0 kB of 2.0 kB, 3 problems found: 3 mended, 0 lost, 0 left\n", "last ended ", ": 1.5 kB in 12 blobs, nothing found\n"}},
+		{"scrub", "scrub", []string{"1.5 kB in 12 blobs, nothing found\n"}},
 		{"sessions", "sessions", []string{"abc", "ci", "3,4", "2.0 kB"}},
 		{"commit", "commit abc", []string{"+ pkgs/a-1-0 (package, verified)\n", "- pkgs/b-1-0", "dropped: pkgs/c-1-0: not complete"}},
 		{"commit abc", "commit abc", []string{"+ pkgs/a-1-0"}},
@@ -184,6 +195,7 @@ func TestExitStatus(t *testing.T) {
 		{failing(fault.Corrupt), "verify", 3, ""},
 		{failing(fault.NotMounted), "commit", 4, ""},
 		{&canned{bad: true}, "verify", 3, "condafs: verify: 1 problem found; `condafs repair` mends what can be mended\n"},
+		{&canned{bad: true}, "scrub", 3, "condafs: scrub: the content of 1 file is lost; clients fetch it again\n"},
 		{&canned{bad: true}, "export /d", 1, "condafs: export to /d: 1 thing could not be written\n"},
 		{&canned{}, "import --strict /d", 3, "condafs: import /d: 1 thing did not hold\n"},
 		{&canned{}, "import", 2, ""},
@@ -197,6 +209,9 @@ func TestExitStatus(t *testing.T) {
 		{&canned{}, "run --label x -- true", 2, "condafs: run: --label is for a new session, and this one joins abc; add --new\n"},
 		{&canned{}, "mount --log-format x /m", 2, ""},
 		{&canned{}, "mount -o store= /m", 2, ""},
+		{&canned{}, "mount --scrub 0 /m", 2, ""},
+		{&canned{}, "mount --scrub slow /m", 2, ""},
+		{&canned{}, "mount -o scrub_every=0d /m", 2, "condafs: mount: --scrub-every \"0d\": it needs a time, as in 12h, 2d or 4w\n"},
 		{&canned{}, "mount --store /a /nonexistent/m", 1, ""},
 		{&canned{}, "umount /nonexistent/m", 4, ""},
 		{&canned{}, "verify --store /nonexistent", 1, "condafs: open store /nonexistent: no store is there; name one with --store, or a running daemon's mount with --mount\n"},
@@ -243,7 +258,8 @@ func TestJSONTopic(t *testing.T) {
 		Mounted{Log: "x"}, control.Stopped{}, control.Session{Label: "x", Command: "x", Ephemeral: true}, report, Discarded{},
 		control.Status{MountPoint: "x", Quarantine: []control.Quarantine{{}}}, pkg, control.File{Blake3: "x", Target: "x"}, control.PackageFiles{},
 		control.Commit{Label: "x", Command: "x"}, control.VerifyReport{Problems: []control.Problem{{Digest: "x", File: "x", Detail: "x", Quarantined: "x"}}},
-		control.RepairReport{VerifyReport: control.VerifyReport{Problems: []control.Problem{{Fixed: "x"}}}}, control.RebuildReport{Aside: "x"}, control.GCReport{}, control.ImportReport{}, control.ExportReport{}, Version{},
+		control.RepairReport{VerifyReport: control.VerifyReport{Problems: []control.Problem{{Fixed: "x"}}}}, control.RebuildReport{Aside: "x"}, control.GCReport{}, control.ImportReport{},
+		control.Scrub{Next: day, Error: "x", Pass: &control.ScrubPass{Finished: day, Total: 1, Problems: []control.Problem{{}}}}, control.ExportReport{}, Version{},
 		bench.Report{Figures: []bench.Figure{{}}}, bench.StoreReport{Stores: []bench.StoreFigure{{}}},
 	} {
 		b, err := json.Marshal(v)

@@ -98,6 +98,7 @@ func (o mountOptions) daemonArgs() []string {
 	}
 	args = append(args, "--shelf", o.shelf)
 	args = append(args, o.policy.args()...)
+	args = append(args, o.scrub.args()...)
 	for _, opt := range o.options {
 		args = append(args, "-o", opt)
 	}

@@ -21,7 +21,8 @@ commit    {head, committed: [{path, kind, trust, deleted?}],
 discard   {session}
 status    {version, pid, started, mount_point?, store, store_id, owner, head, packages,
            archives, blobs, stored_bytes, logical_bytes, sessions, quarantined_bytes,
-           quarantine: [{id, time, path, reason, session, uid, bytes}]}
+           quarantine: [{id, time, path, reason, session, uid, bytes}],
+           scrub: {rate, every_seconds, running, next?, error?, pass?, last?: {as of scrub}}}
            (pid is 0 without a daemon)
 ls        [{name, directory: pkgs|rattler/pkgs, trust: verified|consistent|opaque, shared,
             owner, extracted, size, sha256?, archive?: {file_name, size, sha256?, trust}}]
@@ -31,6 +32,8 @@ log       [{seq, time, uid, pid, session, label?, command?, what: [line]}]
 verify    {blobs, bytes, hashed, full, problems: [{kind: missing|size|content|tree|foreign|
            index|journal|shelf, digest?, file?, detail?, quarantined?, fixed?, paths: [path]}]}
 repair    the same object, and removed: [path], left
+scrub     {started, finished?, blobs, bytes, total?, found, mended, lost, removed, left,
+           problems?: [as of verify]}
 rebuild   {store, head, entries, trees, commits, exact, aside?, damage: [line],
            lost_trees: [path], repair: {as above}}
 gc        {dry_run, blobs, trees, bytes, kept_blobs, kept_bytes}

@@ -39,6 +39,7 @@ type mountOptions struct {
 	options    []string // of -o
 	shelf      string
 	policy     policy
+	scrub      scrubbing
 	logFile    string
 	logFormat  string
 	readyFD    int // where to tell the parent; 0: nowhere
@@ -65,12 +66,17 @@ With --allow-other, users get each other's packages only if they are verified an
 somebody who is trusted: root, who runs the daemon, and --trust. What a user other than
 root and who runs the daemon may use up is bounded by --limit.
 
+The daemon reads all of the store in the background, as the disk has it, and mends what
+has been damaged as condafs repair does: every --scrub-every, at --scrub bytes a second,
+and when the disk has nothing else to do. condafs status tells how far it has come.
+
 The store is $XDG_DATA_HOME/condafs (~/.local/share/condafs), for root
 /var/lib/condafs, and is made if it is not there. It should be on the file system
 of the environments.`,
 		Example: `  condafs mount ~/conda-cache
   condafs mount --store /srv/condafs --allow-other /condafs
   condafs mount --allow-other --trust ci,1007 --limit bytes=20GiB /condafs
+  condafs mount --scrub 50MB --scrub-every 2d ~/conda-cache
   condafs mount --foreground -o noatime,max_read=131072 /condafs`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -90,6 +96,7 @@ of the environments.`,
 	f.BoolVar(&o.allowOther, "allow-other", false, "let other users of the host in")
 	f.StringVar(&o.shelf, "shelf", string(shelf.Auto), "keep verified packages in a plain directory beside the mount, and `how`: auto, off, link, reflink or copy")
 	o.policy.flags(cmd)
+	o.scrub.flags(cmd)
 	f.StringArrayVarP(&o.options, "options", "o", nil, "mount `options`, with commas between: allow_other, store=DIR, log=FILE, noatime, max_read=BYTES, …")
 	f.StringVar(&o.logFile, "log-file", "", "log to this `file`")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
@@ -115,6 +122,9 @@ func (a *app) resolveMount(o *mountOptions) (err error) {
 		return fault.New("mount", "", fault.Usage, fmt.Errorf("--shelf %q is none of %s", o.shelf, strings.Join(shelfModes(), ", ")))
 	}
 	if _, _, _, err := o.policy.resolve(); err != nil {
+		return err
+	}
+	if _, _, err := o.scrub.resolve(); err != nil {
 		return err
 	}
 	if o.mountPoint, err = absolute(o.mountPoint); err != nil {
@@ -154,7 +164,7 @@ func (o *mountOptions) takeOptions() error {
 			case "":
 			case "allow_other":
 				o.allowOther = true
-			case "store", "log", "shelf", "share", "trust", "limit":
+			case "store", "log", "shelf", "share", "trust", "limit", "scrub", "scrub_every":
 				if value == "" {
 					return fault.New("mount", "", fault.Usage, fmt.Errorf("-o %s needs a value", name))
 				}
@@ -165,6 +175,8 @@ func (o *mountOptions) takeOptions() error {
 					o.logFile = value
 				case "shelf":
 					o.shelf = value
+				case "scrub", "scrub_every":
+					o.scrub.take(name, value)
 				default:
 					o.policy.take(name, value)
 				}
@@ -191,11 +203,15 @@ func (a *app) serve(ctx context.Context, o mountOptions) error {
 	if err != nil {
 		return ready.failed(errors.Join(err, closeLog()))
 	}
+	rate, every, err := o.scrub.resolve()
+	if err != nil {
+		return ready.failed(errors.Join(err, closeLog()))
+	}
 	// Modes come from clients, with their umask applied.
 	unix.Umask(0)
 	err = daemon.Run(ctx, daemon.Config{
 		MountPoint: o.mountPoint, Store: o.store, AllowOther: o.allowOther, Options: o.options, Shelf: shelf.Mode(o.shelf), Version: version(), Logger: log,
-		Sharing: sharing, Trusted: trusted, Quota: quota,
+		Sharing: sharing, Trusted: trusted, Quota: quota, ScrubRate: rate, ScrubEvery: every,
 		Socket: control.SocketPath(o.mountPoint, os.Geteuid(), o.allowOther, a.getenv),
 	}, ready.answers)
 	// In the foreground without a file the log is standard error, where it is told anyway.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"condafs/control"
 	"condafs/cow"
@@ -40,8 +41,29 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
+func TestScrubbing(t *testing.T) {
+	for _, c := range []struct {
+		rate, every string
+		wantRate    int64
+		wantEvery   time.Duration
+	}{
+		{"off", "7d", 0, 7 * 24 * time.Hour}, {"10M", "2w", 10 << 20, 14 * 24 * time.Hour}, {"50MB/s", "90m", 5e7, 90 * time.Minute},
+		{"1", "12h30m", 1, 12*time.Hour + 30*time.Minute},
+	} {
+		rate, every, err := (&scrubbing{c.rate, c.every}).resolve()
+		if err != nil || rate != c.wantRate || every != c.wantEvery {
+			t.Errorf("%s, %s: %d, %v, %v", c.rate, c.every, rate, every, err)
+		}
+	}
+	for _, bad := range []scrubbing{{"0", "7d"}, {"-1", "7d"}, {"", "7d"}, {"on", "7d"}, {"10M", ""}, {"10M", "0"}, {"10M", "d"}, {"10M", "-1d"}, {"10M", "9999999999w"}, {"10M", "-5m"}} {
+		if _, _, err := bad.resolve(); !fault.Is(err, fault.Usage) {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+}
+
 func TestTakeOptions(t *testing.T) {
-	o := mountOptions{options: []string{"allow_other,noatime", "store=/s,log=/l", "max_read=4096,share=all,trust=7,limit=open=9"}}
+	o := mountOptions{options: []string{"allow_other,noatime", "store=/s,log=/l", "max_read=4096,share=all,trust=7,limit=open=9", "scrub=5M,scrub_every=2w"}}
 	if err := o.takeOptions(); err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +74,7 @@ func TestTakeOptions(t *testing.T) {
 		t.Errorf("%+v", o.policy)
 	}
 	o.mountPoint, o.logFormat, o.shelf = "/m", "text", "auto"
-	want := []string{"mount", "--foreground", "--ready-fd", "3", "--store", "/s", "--log-file", "/l", "--log-format", "text", "--allow-other", "--shelf", "auto", "--share", "all", "--trust", "7", "--limit", "open=9", "-o", "noatime", "-o", "max_read=4096", "--", "/m"}
+	want := []string{"mount", "--foreground", "--ready-fd", "3", "--store", "/s", "--log-file", "/l", "--log-format", "text", "--allow-other", "--shelf", "auto", "--share", "all", "--trust", "7", "--limit", "open=9", "--scrub", "5M", "--scrub-every", "2w", "-o", "noatime", "-o", "max_read=4096", "--", "/m"}
 	if got := o.daemonArgs(); !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}

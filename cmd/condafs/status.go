@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -51,7 +52,11 @@ func printStatus(w io.Writer, s *control.Status) error {
 		[]string{"snapshot", strconv.FormatUint(s.Head, 10)},
 		[]string{"packages", fmt.Sprintf("%d extracted, %s", s.Packages, plural(s.Archives, "archive"))},
 		[]string{"files", fmt.Sprintf("%s on disk in %s, for %s of content", size(s.StoredBytes), plural(s.Blobs, "blob"), size(s.LogicalBytes))},
+		[]string{"scrub", scrubLine(s.Scrub)},
 		[]string{"quarantine", quarantineLine(s)})
+	if l := s.Scrub.Last; l != nil {
+		rows = slices.Insert(rows, len(rows)-1, []string{"", lastScrubLine(l)})
+	}
 	if err := table(w, rows); err != nil {
 		return err
 	}
