@@ -51,7 +51,15 @@ func (m *model) die(t *rapid.T) {
 	disarm := failpoint.Set(m.dir, func(p failpoint.Point) error {
 		if p == at {
 			once.Do(func() {
-				if out, err := exec.Command("cp", "-a", "--sparse=always", m.dir, dir).CombinedOutput(); err != nil {
+				// Badger may replace a table at that moment.
+				var out []byte
+				err := errors.New("not tried")
+				for try := 0; err != nil && try < 5; try++ {
+					if err = os.RemoveAll(dir); err == nil {
+						out, err = exec.Command("cp", "-a", "--sparse=always", m.dir, dir).CombinedOutput()
+					}
+				}
+				if err != nil {
 					m.t.Errorf("copy the store: %v, %s", err, strings.TrimSpace(string(out)))
 				}
 				copied = true
