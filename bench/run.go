@@ -60,6 +60,7 @@ func (o *Options) inScratch(fn func(dir string) error) (err error) {
 type bench struct {
 	o       Options
 	scratch string
+	aside   []string // what is to be removed at the end
 	lab     *demo.Lab
 	script  string // of the Rattler client
 	runs    map[key][]sample
@@ -138,7 +139,7 @@ func (b *bench) pass(ctx context.Context, p pass) error {
 	if err := errors.Join(err, c.close(ctx)); err != nil {
 		return err
 	}
-	return os.RemoveAll(dir)
+	return b.putAside(dir)
 }
 
 // measure lets the clients work, then looks at what they made.
@@ -177,7 +178,7 @@ func (b *bench) measure(ctx context.Context, c *cache, w work) (s sample, err er
 	if s.total, err = diskUse(c.disk(), envs); err != nil {
 		return s, err
 	}
-	return s, os.RemoveAll(envs)
+	return s, b.putAside(envs)
 }
 
 // client is one process.
