@@ -28,12 +28,14 @@ type device struct {
 	raw    syscall.RawConn // keeps the descriptor open for as long as a call uses it
 	log    *slog.Logger
 	server *fuse.ProtocolServer
-	hello  []byte // the kernel's first request, INIT, which comes once in the life of a mount
-	answer []byte // ours
+	stir   func() error // has the kernel send a request, and waits for the answer
+	hello  []byte       // the kernel's first request, INIT, which comes once in the life of a mount
+	answer []byte       // ours
 
 	mu      sync.Mutex
 	readers int                 // goroutines that serve
 	waiting int                 // those of them that wait for a request
+	waking  int                 // requests of our own that wake them
 	paused  bool                // readers go after the request that they are at
 	dead    bool                // there is no mount any more
 	working map[uint64]struct{} // the unique numbers of the requests that are being answered
@@ -52,7 +54,6 @@ const (
 	opInterrupt   = 36
 	opIoctl       = 39
 	opPoll        = 40
-	opNotifyReply = 41
 	opBatchForget = 42
 	opReaddirPlus = 44
 )
@@ -84,9 +85,10 @@ var (
 	smallBuffers = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
 )
 
-func newDevice(fd int, server *fuse.ProtocolServer, log *slog.Logger) (*device, error) {
+// newDevice makes a device of a connection, and of what has the kernel send a request over it.
+func newDevice(fd int, server *fuse.ProtocolServer, stir func() error, log *slog.Logger) (*device, error) {
 	d := &device{
-		file: os.NewFile(uintptr(fd), fuseDevice), server: server, log: log,
+		file: os.NewFile(uintptr(fd), fuseDevice), server: server, stir: stir, log: log,
 		working: make(map[uint64]struct{}), changed: make(chan struct{}), gone: make(chan struct{}),
 	}
 	var err error
@@ -291,8 +293,6 @@ func (d *device) handle(buf *[largeBuffer]byte, n int) {
 		defer largeBuffers.Put(buf)
 	}
 	switch op {
-	case opNotifyReply: // has woken us, see wake
-		return
 	case opPoll: // from now on the kernel doesn't ask: all files are always ready
 		d.reply(op, refusal(unique, unix.ENOSYS))
 		return
@@ -355,13 +355,13 @@ func (d *device) pause(patience time.Duration) bool {
 	for {
 		d.mu.Lock()
 		d.paused = true
-		readers, waiting, changed := d.readers, d.waiting, d.changed
+		readers, changed := d.readers, d.changed
+		for ; d.waking < d.waiting; d.waking++ {
+			go d.wake()
+		}
 		d.mu.Unlock()
 		if readers == 0 {
 			return true
-		}
-		for range waiting {
-			d.wake()
 		}
 		select {
 		case <-changed:
@@ -373,10 +373,17 @@ func (d *device) pause(patience time.Duration) bool {
 	}
 }
 
-// wake makes the kernel send something that one of the waiting readers gets: what
-// the page cache has of the root directory, which is nothing.
+// wake makes the kernel send something that one of the waiting readers gets: a request of
+// our own. Nothing else wakes a reader of a quiet mount: there is no notification that
+// each kernel answers, and a signal does not end a read that Go has begun. It waits for
+// its answer, which comes from the reader that it wakes or, if another request was
+// quicker, from whoever serves next; it does not outlive this process's program.
 func (d *device) wake() {
-	if err := d.write(notification(fuse.NOTIFY_RETRIEVE_CACHE, retrieve{Node: idRoot})); err != nil && err != unix.ENODEV {
+	err := d.stir()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.waking--
+	if err != nil && !d.dead {
 		d.log.Warn("cannot wake a reader", "error", err)
 	}
 }

@@ -81,6 +81,22 @@ func TestPause(t *testing.T) {
 	})
 }
 
+// TestPauseQuiet stops the service of a mount that nobody uses: nothing comes that would wake its readers.
+func TestPauseQuiet(t *testing.T) {
+	m := newMount(t, mountOptions{})
+	d := m.server.fs.device
+	for range 20 {
+		if !d.pause(time.Minute) {
+			t.Fatal("the readers do not wake")
+		}
+		if d.readers != 0 || d.waiting != 0 {
+			t.Fatalf("paused with %d readers, %d waiting", d.readers, d.waiting)
+		}
+		d.start()
+		wantContent(t, filepath.Join(m.dir, infoName), string(m.server.fs.info))
+	}
+}
+
 // TestPauseGivesUp checks that a request which takes too long makes the service go on.
 func TestPauseGivesUp(t *testing.T) {
 	m := newMount(t, mountOptions{})
@@ -140,7 +156,7 @@ func TestGivenUp(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	d, err := newDevice(fd, fuse.NewProtocolServer(w, &fuse.MountOptions{}), slog.New(slog.DiscardHandler))
+	d, err := newDevice(fd, fuse.NewProtocolServer(w, &fuse.MountOptions{}), statfs(dir), slog.New(slog.DiscardHandler))
 	must(t, err)
 	_, err = d.greet()
 	must(t, err)

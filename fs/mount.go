@@ -74,7 +74,7 @@ func Mount(engine *cow.Engine, o MountOptions) (*Server, error) {
 	if err != nil {
 		return nil, explain(mp, err)
 	}
-	if f.device, err = newDevice(fd, f.protocol(), o.Logger); err != nil {
+	if f.device, err = newDevice(fd, f.protocol(), statfs(mp), o.Logger); err != nil {
 		return nil, fault.New("mount", mp, fault.Other, errors.Join(err, unmount(mp, direct(), true)))
 	}
 	flags, err := f.device.greet()
@@ -126,6 +126,14 @@ func neverPoll(mountPoint string) error {
 	}
 	failpoint.Hit(failpoint.MountPolled, "")
 	return errors.Join(err, unix.Close(fd))
+}
+
+// statfs asks the mount for what the kernel never answers by itself.
+func statfs(mountPoint string) func() error {
+	return func() error {
+		var st unix.Statfs_t
+		return unix.Statfs(mountPoint, &st)
+	}
 }
 
 // direct reports whether we mount by mount(2) ourselves: fusermount3 is for those who may not.

@@ -7,12 +7,6 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// retrieve asks for what the page cache has of a node.
-type retrieve struct {
-	Unique, Node, Offset uint64
-	Size, _              uint32
-}
-
 // notification is a message to the kernel that answers no request: what it is about,
 // and perhaps a name.
 func notification(code int32, about any, name ...byte) []byte {
