@@ -34,8 +34,9 @@ func NewClient(socket string) *Client {
 			return d.DialContext(ctx, "unix", socket)
 		},
 		DisableCompression: true,
-		MaxIdleConns:       2,
-		IdleConnTimeout:    20 * time.Second,
+		// Each request has a connection of its own: one that is kept could end just when it is
+		// used again, because another program takes the daemon's place.
+		DisableKeepAlives: true,
 	}}}
 }
 
@@ -107,6 +108,14 @@ func (c *Client) Import(ctx context.Context, r ImportRequest, f ProgressFunc) (*
 
 func (c *Client) Export(ctx context.Context, r ExportRequest, f ProgressFunc) (*ExportReport, error) {
 	return ask[ExportReport](ctx, c, http.MethodPost, "/export", r, f)
+}
+
+func (c *Client) Upgrade(ctx context.Context, r UpgradeRequest, f ProgressFunc) (*Upgrade, error) {
+	return ask[Upgrade](ctx, c, http.MethodPost, "/upgrade", r, f)
+}
+
+func (c *Client) Upgraded(ctx context.Context, id string) (*Upgrade, error) {
+	return ask[Upgrade](ctx, c, http.MethodGet, "/upgrade/"+url.PathEscape(id), nil, nil)
 }
 
 func (c *Client) Stop(ctx context.Context, r StopRequest, f ProgressFunc) (*Stopped, error) {

@@ -113,6 +113,14 @@ func (f *fakeAPI) Import(ctx context.Context, r ImportRequest, p ProgressFunc) (
 func (f *fakeAPI) Export(ctx context.Context, r ExportRequest, p ProgressFunc) (*ExportReport, error) {
 	return &ExportReport{}, f.long(ctx, "export "+r.Dir, p)
 }
+func (f *fakeAPI) Upgrade(ctx context.Context, r UpgradeRequest, p ProgressFunc) (*Upgrade, error) {
+	err := f.long(ctx, "upgrade "+r.Binary, p)
+	return &Upgrade{ID: "up1", State: UpgradeBegun}, err
+}
+func (f *fakeAPI) Upgraded(_ context.Context, id string) (*Upgrade, error) {
+	f.note("upgraded " + id)
+	return &Upgrade{ID: id, State: UpgradeDone}, nil
+}
 func (f *fakeAPI) Stop(ctx context.Context, r StopRequest, p ProgressFunc) (*Stopped, error) {
 	return &Stopped{PID: os.Getpid()}, f.long(ctx, "stop", p)
 }
@@ -188,9 +196,13 @@ func TestEveryRequestReachesTheBackend(t *testing.T) {
 	}
 	must(c.Import(ctx, ImportRequest{Dir: "/a b"}, nil))
 	must(c.Export(ctx, ExportRequest{Dir: "/x", Names: []string{"a-1-0"}}, nil))
+	must(c.Upgrade(ctx, UpgradeRequest{Binary: "/b"}, nil))
+	if u := must(c.Upgraded(ctx, "up1")).(*Upgrade); u.ID != "up1" || u.State != UpgradeDone {
+		t.Errorf("upgraded %+v", u)
+	}
 	must(c.Stop(ctx, StopRequest{}, nil))
 
-	want := "status,sessions,start ünï,end abc,commit abc,discard abc,packages,package a%2f b-1-0?x,log,verify,gc,import /a b,export /x,stop"
+	want := "status,sessions,start ünï,end abc,commit abc,discard abc,packages,package a%2f b-1-0?x,log,verify,gc,import /a b,export /x,upgrade /b,upgraded up1,stop"
 	if got := strings.Join(f.notes(), ","); got != want {
 		t.Errorf("asked\n%s\nwant\n%s", got, want)
 	}
@@ -222,6 +234,9 @@ func TestErrorsKeepTheirMeaning(t *testing.T) {
 		"bad exit code":      func() error { _, err := c.End(t.Context(), "abc", EndRequest{ExitCode: 256}); return err },
 		"bad package":        func() error { _, err := c.Package(t.Context(), ".."); return err },
 		"bad limit":          func() error { _, err := c.Log(t.Context(), -1); return err },
+		"relative program":   func() error { _, err := c.Upgrade(t.Context(), UpgradeRequest{Binary: "b"}, nil); return err },
+		"no program":         func() error { _, err := c.Upgrade(t.Context(), UpgradeRequest{}, nil); return err },
+		"bad upgrade id":     func() error { _, err := c.Upgraded(t.Context(), "../x"); return err },
 		"bad session id":     func() error { return c.Discard(t.Context(), "../x") },
 	} {
 		if err := ask(); !fault.Is(err, fault.Usage) {
@@ -309,6 +324,8 @@ func TestWhoMay(t *testing.T) {
 		{"POST", "/gc", [5]int{200, 200, 403, 403, 403}},
 		{"POST", "/import", [5]int{200, 200, 403, 403, 403}},
 		{"POST", "/export", [5]int{200, 200, 403, 403, 403}},
+		{"POST", "/upgrade", [5]int{200, 200, 403, 403, 403}},
+		{"GET", "/upgrade/up1", [5]int{200, 200, 403, 403, 403}},
 		{"POST", "/stop", [5]int{200, 200, 403, 403, 403}},
 	} {
 		for i, w := range who {
@@ -319,7 +336,7 @@ func TestWhoMay(t *testing.T) {
 	}
 }
 
-var bodies = map[string]string{"/import": `{"dir":"/d"}`, "/export": `{"dir":"/d"}`}
+var bodies = map[string]string{"/import": `{"dir":"/d"}`, "/export": `{"dir":"/d"}`, "/upgrade": `{"binary":"/b"}`}
 
 // oneConn is a listener that yields one connection.
 type oneConn struct {
@@ -640,5 +657,71 @@ func again[T request](t *testing.T, b []byte, check func(T)) {
 	w, err := decode[T](bytes.NewReader(out))
 	if err != nil || !reflect.DeepEqual(v, w) {
 		t.Errorf("%q became %+v and then %+v: %v", b, v, w, err)
+	}
+}
+
+// TestKeptSocket gives a socket from one listener to the next: it stays where it is, and who connects meanwhile waits.
+func TestKeptSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s", "c.sock")
+	l, err := Listen(path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	s := NewServer(&fake{}, uint32(os.Getuid()), false, log)
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	c := NewClient(path)
+	defer c.Close()
+	if _, err := c.Status(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Keep(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Shutdown(t.Context()), <-served); err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan error, 1)
+	go func() {
+		_, err := c.Status(t.Context())
+		asked <- err
+	}()
+	if l, err = Inherit(f, path); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = NewServer(&fake{}, uint32(os.Getuid()), false, log)
+	go func() { served <- s.Serve(l) }()
+	if err := <-asked; err != nil {
+		t.Errorf("who asked meanwhile: %v", err)
+	}
+	if err := errors.Join(s.Shutdown(t.Context()), <-served); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is still there: %v", err)
+	}
+	if _, err := Keep(&oneConn{}); err == nil {
+		t.Error("another's listener was kept")
+	}
+}
+
+// TestWorking names what takes long while it does.
+func TestWorking(t *testing.T) {
+	s := &Server{}
+	end := s.long.begin("verify")
+	also := s.long.begin("verify")
+	s.long.begin("gc")()
+	end()
+	if got := s.Working(); len(got) != 1 || got[0] != "verify" {
+		t.Errorf("got %q", got)
+	}
+	also()
+	if got := s.Working(); len(got) != 0 {
+		t.Errorf("got %q", got)
 	}
 }

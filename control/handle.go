@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -73,6 +74,7 @@ func stream[Q request, T any](s *Server, may rule, f func(API, context.Context, 
 			writeError(w, err)
 			return
 		}
+		defer s.long.begin(strings.TrimPrefix(r.URL.Path, prefix+"/"))()
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
 		l := &liner{w: w, rc: http.NewResponseController(w), failed: cancel}

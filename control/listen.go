@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -96,13 +97,46 @@ func ownDir(dir string, mode fs.FileMode) error {
 	return nil
 }
 
+// Inherit listens at a socket that another program has made, by what Keep returned there.
+func Inherit(f *os.File, path string) (net.Listener, error) {
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, fault.New("listen for commands at", path, fault.Other, err)
+	}
+	u, ok := l.(*net.UnixListener)
+	if !ok {
+		return nil, fault.New("listen for commands at", path, fault.Corrupt, errors.Join(errors.New("it is another socket"), l.Close()))
+	}
+	u.SetUnlinkOnClose(false)
+	return &socket{UnixListener: u, path: path}, nil
+}
+
+// Keep returns another descriptor of a listener that Listen or Inherit has made. As long
+// as that is open, who connects waits, and closing the listener leaves the socket where it is.
+func Keep(l net.Listener) (*os.File, error) {
+	s, ok := l.(*socket)
+	if !ok {
+		return nil, fault.New("keep socket", "", fault.Other, fmt.Errorf("%T is none of ours", l))
+	}
+	f, err := s.File()
+	if err != nil {
+		return nil, fault.New("keep socket", s.path, fault.Other, err)
+	}
+	s.kept.Store(true)
+	return f, nil
+}
+
 // socket removes its name when it is closed.
 type socket struct {
 	*net.UnixListener
 	path string
+	kept atomic.Bool // the name stays
 }
 
 func (s *socket) Close() error {
+	if s.kept.Load() {
+		return s.UnixListener.Close()
+	}
 	err := os.Remove(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil

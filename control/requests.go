@@ -70,6 +70,12 @@ type ExportRequest struct {
 	Names []string `json:"names,omitempty"` // packages; empty means all
 }
 
+// UpgradeRequest names the program that is to take over.
+type UpgradeRequest struct {
+	Binary string `json:"binary"` // absolute
+	DryRun bool   `json:"dry_run,omitempty"`
+}
+
 // StopRequest asks the daemon to go.
 type StopRequest struct {
 	Lazy bool `json:"lazy,omitempty"` // do not wait for those who use the mount
@@ -85,6 +91,13 @@ func (r ScrubRequest) check() error  { return nil }
 func (r GCRequest) check() error     { return nil }
 func (r StopRequest) check() error   { return nil }
 func (r ImportRequest) check() error { return checkDir(r.Dir) }
+
+func (r UpgradeRequest) check() error {
+	if err := checkDir(r.Binary); err != nil {
+		return fmt.Errorf("binary: %w", err)
+	}
+	return nil
+}
 
 func (r StartRequest) check() error {
 	if err := checkText("label", r.Label, maxLabel); err != nil {

@@ -102,6 +102,13 @@ func (s *Server) routes() http.Handler {
 	m.Handle("POST "+prefix+"/gc", stream(s, storeOwner, API.GC))
 	m.Handle("POST "+prefix+"/import", stream(s, storeOwner, API.Import))
 	m.Handle("POST "+prefix+"/export", stream(s, storeOwner, API.Export))
+	m.Handle("POST "+prefix+"/upgrade", stream(s, storeOwner, API.Upgrade))
+	m.Handle("GET "+prefix+"/upgrade/{id}", answer(s, storeOwner, func(ctx context.Context, a API, r *http.Request, _ empty) (*Upgrade, error) {
+		if err := checkID(r.PathValue("id")); err != nil {
+			return nil, badRequest(err)
+		}
+		return a.Upgraded(ctx, r.PathValue("id"))
+	}))
 	m.Handle("POST "+prefix+"/stop", stream(s, storeOwner, func(a API, ctx context.Context, q StopRequest, f ProgressFunc) (*Stopped, error) {
 		return a.Stop(context.WithoutCancel(ctx), q, f)
 	}))

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
+	"sync"
 	"time"
 )
 
@@ -24,6 +27,40 @@ type Server struct {
 	owner   uint32
 	http    *http.Server
 	limit   *limits
+	long    work
+}
+
+// work counts what takes long and is under way, by what it is.
+type work struct {
+	mu sync.Mutex
+	of map[string]int
+}
+
+func (w *work) begin(what string) (end func()) {
+	w.add(what, 1)
+	return func() { w.add(what, -1) }
+}
+
+func (w *work) add(what string, n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.of == nil {
+		w.of = make(map[string]int)
+	}
+	w.of[what] += n
+}
+
+// Working names what is under way of the work that takes long: verify, gc, import, ….
+func (s *Server) Working() []string {
+	s.long.mu.Lock()
+	defer s.long.mu.Unlock()
+	var names []string
+	for _, what := range slices.Sorted(maps.Keys(s.long.of)) {
+		if s.long.of[what] > 0 {
+			names = append(names, what)
+		}
+	}
+	return names
 }
 
 // NewServer makes a server that lets owner and root do everything. Other users are

@@ -39,6 +39,11 @@ type API interface {
 	Import(ctx context.Context, r ImportRequest, progress ProgressFunc) (*ImportReport, error)
 	// Export writes packages of the newest snapshot to a plain directory.
 	Export(ctx context.Context, r ExportRequest, progress ProgressFunc) (*ExportReport, error)
+	// Upgrade lets another program take the daemon's place. It returns when that is about to
+	// happen; Upgraded tells what has come of it.
+	Upgrade(ctx context.Context, r UpgradeRequest, progress ProgressFunc) (*Upgrade, error)
+	// Upgraded describes an upgrade that Upgrade has begun.
+	Upgraded(ctx context.Context, id string) (*Upgrade, error)
 	// Stop ends the daemon: it unmounts, ends the sessions and gives up the store.
 	Stop(ctx context.Context, r StopRequest, progress ProgressFunc) (*Stopped, error)
 }
@@ -48,6 +53,7 @@ type Status struct {
 	Version          string       `json:"version"`
 	PID              int          `json:"pid"`                   // the daemon's; 0 when the store was read without one
 	Started          time.Time    `json:"started"`               // when the daemon started
+	Upgraded         *Upgrade     `json:"upgraded,omitempty"`    // the last time that another program took the daemon's place, or was to
 	MountPoint       string       `json:"mount_point,omitempty"` // empty without a daemon
 	Store            string       `json:"store"`                 // the store's directory
 	StoreID          string       `json:"store_id"`              // random, made with the store
@@ -306,6 +312,29 @@ type ExportReport struct {
 	Present  int       `json:"present"`  // units that the directory had already
 	Rejected []Dropped `json:"rejected"` // what could not be written, and why
 	Bytes    int64     `json:"bytes"`
+}
+
+// States of an upgrade.
+const (
+	UpgradeRehearsed = "rehearsed" // the new program could take over, and was not asked to
+	UpgradeBegun     = "begun"
+	UpgradeDone      = "done"
+	UpgradeFailed    = "failed" // the old program goes on
+)
+
+// Upgrade is the answer to `condafs upgrade`.
+type Upgrade struct {
+	ID         string    `json:"id,omitempty"` // empty if it was only rehearsed
+	State      string    `json:"state"`        // rehearsed, begun, done or failed
+	From       string    `json:"from"`         // the version that served before
+	To         string    `json:"to"`           // and the new one
+	PID        int       `json:"pid"`          // the daemon's, which stays
+	MountPoint string    `json:"mount_point"`
+	Time       time.Time `json:"time"`
+	PauseMS    int64     `json:"pause_ms"`      // how long the mount did not answer
+	Sessions   int       `json:"sessions"`      // that went over, or would
+	Files      int       `json:"files"`         // open files and directories that did
+	Why        string    `json:"why,omitempty"` // it failed
 }
 
 // Stopped is the answer to `condafs umount`.

@@ -164,8 +164,8 @@ func Resume(store *index.Store, o Options, img *Image) (*Engine, *Refs, error) {
 	}
 	e.paused = true
 	e.unwait()
-	if err := img.check(); err != nil {
-		return nil, nil, fault.New("resume", "", fault.Corrupt, err)
+	if err := img.Check(); err != nil {
+		return nil, nil, err
 	}
 	r := &restoring{e: e, img: img, refs: &Refs{Nodes: make(map[uint64]*Node)}}
 	if err := r.restore(); err != nil {
@@ -174,7 +174,14 @@ func Resume(store *index.Store, o Options, img *Image) (*Engine, *Refs, error) {
 	return e, r.refs, nil
 }
 
-// check makes sure that what the image refers to is there.
+// Check makes sure that what the image refers to is there. What is not is fault.Corrupt.
+func (i *Image) Check() error {
+	if err := i.check(); err != nil {
+		return fault.New("resume", "", fault.Corrupt, err)
+	}
+	return nil
+}
+
 func (i *Image) check() error {
 	ids := make(map[uint64]bool)
 	for _, v := range i.views() {

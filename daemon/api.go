@@ -47,6 +47,7 @@ func (a *api) Status(context.Context) (*control.Status, error) {
 	s.Scrub = a.scrubStatus()
 	if d := a.daemon; d != nil {
 		s.PID, s.Started, s.MountPoint = pid(), d.started, d.config.MountPoint
+		s.Upgraded = d.lastUpgrade()
 		s.Sessions = len(d.engine.SessionIDs())
 		if d.config.AllowOther {
 			s.Users = a.users()

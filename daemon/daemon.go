@@ -15,14 +15,16 @@ import (
 	"condafs/cow"
 	"condafs/fault"
 	"condafs/fs"
+	"condafs/handover"
 	"condafs/index"
 	"condafs/proc"
 	"condafs/scrub"
 	"condafs/shelf"
 )
 
-// Config is what a daemon is started with.
-type Config struct {
+// Settings are what the user has chosen. They go over to a program that takes the
+// daemon's place.
+type Settings struct {
 	MountPoint string // absolute
 	Store      string // absolute
 	Socket     string // where to take commands
@@ -34,8 +36,18 @@ type Config struct {
 	ScrubRate  int64     // bytes a second; 0: no scrub by itself
 	ScrubEvery time.Duration
 	Options    []string
-	Version    string
-	Logger     *slog.Logger
+	LogFile    string // absolute; "" for standard error
+	LogFormat  string
+}
+
+// Config is what a daemon is started with.
+type Config struct {
+	Settings
+	Version string
+	Logger  *slog.Logger
+	// Signals are those that end it, if it can be upgraded. The context that it runs
+	// with is theirs.
+	Signals *handover.Signals
 }
 
 // Ready is called once the mount answers.
@@ -62,7 +74,7 @@ func Run(ctx context.Context, c Config, ready Ready) (err error) {
 	}
 	defer func() { err = errors.Join(err, procs.Close()) }()
 	o := cow.Options{Procs: procs, Logger: c.Logger, MountPoint: c.MountPoint, Sharing: c.Sharing, Trusted: c.Trusted, Quota: c.Quota}
-	sh, err := openShelf(store, c)
+	sh, err := openShelf(store, c, nil)
 	if err != nil {
 		return err
 	}
@@ -71,7 +83,7 @@ func Run(ctx context.Context, c Config, ready Ready) (err error) {
 		o.Shelf, shelfPath = onShelf{sh}, sh.Path()
 		defer sh.Close()
 	}
-	rsh, err := openRattlerShelf(store, c, uint32(os.Geteuid()))
+	rsh, err := openRattlerShelf(store, c, uint32(os.Geteuid()), nil)
 	if err != nil {
 		return err
 	}
@@ -87,21 +99,31 @@ func Run(ctx context.Context, c Config, ready Ready) (err error) {
 		shelf: sh, rattlerShelf: rsh,
 		config: c, store: store, engine: engine, procs: procs,
 		started: time.Now(), owner: uint32(os.Geteuid()),
-		stop: make(chan struct{}), ended: make(chan struct{}),
+		stop: make(chan struct{}), ended: make(chan struct{}), handOvers: make(chan *upgrade, 1),
 	}
 	d.scrub = d.newScrubber()
-	listener, err := control.Listen(c.Socket, c.AllowOther)
-	if err != nil {
+	if d.listener, err = control.Listen(c.Socket, c.AllowOther); err != nil {
 		return errors.Join(err, engine.Close(context.WithoutCancel(ctx)))
 	}
-	d.mount, err = fs.Mount(engine, fs.MountOptions{
-		MountPoint: c.MountPoint, AllowOther: c.AllowOther, Options: c.Options,
-		Store: c.Store, Shelf: shelfPath, Socket: c.Socket, Version: c.Version, Logger: c.Logger,
-	})
+	d.mount, err = fs.Mount(engine, c.mountOptions(shelfPath))
 	if err != nil {
-		return errors.Join(err, listener.Close(), engine.Close(context.WithoutCancel(ctx)))
+		return errors.Join(err, d.listener.Close(), engine.Close(context.WithoutCancel(ctx)))
 	}
-	return d.serve(ctx, listener, ready)
+	return d.serve(ctx, func() error {
+		if err := d.answers(ctx); err != nil {
+			return err
+		}
+		c.Logger.Info("mounted", "mount", c.MountPoint, "store", c.Store, "socket", c.Socket, "version", c.Version)
+		ready()
+		return nil
+	})
+}
+
+func (c *Config) mountOptions(shelf string) fs.MountOptions {
+	return fs.MountOptions{
+		MountPoint: c.MountPoint, AllowOther: c.AllowOther, Options: c.Options,
+		Store: c.Store, Shelf: shelf, Socket: c.Socket, Version: c.Version, Logger: c.Logger,
+	}
 }
 
 // checkApart refuses a store that would be hidden below its own mount, or the other
@@ -123,11 +145,20 @@ type daemon struct {
 	engine       *cow.Engine
 	shelf        *shelf.Shelf // nil without one
 	rattlerShelf *shelf.Shelf
-	procs        proc.Table
+	procs        *proc.Linux
 	scrub        *scrub.Scrubber
 	mount        *fs.Server
 	started      time.Time
 	owner        uint32
+
+	listener net.Listener
+	server   *control.Server // answers on listener
+	served   chan error      // how that has ended
+
+	handOvers chan *upgrade // what the main loop is to do
+	upgrading sync.Mutex    // held by who does an upgrade, or tries to
+	upgradeMu sync.Mutex
+	upgraded  *control.Upgrade // the last one
 
 	mu       sync.Mutex // held while somebody tries to unmount
 	endAll   bool       // sessions end for good; else they wait for the next daemon
@@ -144,29 +175,13 @@ const (
 	shutdownTimeout = 10 * time.Second // for commands under way
 )
 
-func (d *daemon) serve(ctx context.Context, l net.Listener, ready Ready) error {
+// serve works from begin on until the daemon is to end, and ends it in order.
+func (d *daemon) serve(ctx context.Context, begin func() error) error {
 	log := d.config.Logger
-	server := control.NewServer(backend{d}, d.owner, d.config.AllowOther, log)
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
-
-	err := d.answers(ctx)
+	d.listen()
+	err := begin()
 	if err == nil {
-		log.Info("mounted", "mount", d.config.MountPoint, "store", d.config.Store, "socket", d.config.Socket, "version", d.config.Version)
-		ready()
-		d.scrub.Start()
-		select {
-		case <-ctx.Done():
-			log.Info("stopping", "why", context.Cause(ctx).Error())
-		case <-d.stop:
-			log.Info("stopping", "why", "condafs umount")
-		case <-d.mount.Done():
-			log.Info("stopping", "why", d.whoUnmounted())
-		case err = <-served:
-			served <- err
-			err = fault.New("serve commands at", d.config.Socket, fault.Other, err)
-			log.Error("stopping", "why", err.Error())
-		}
+		err = d.work(ctx)
 	}
 	d.scrub.Stop()
 	err = errors.Join(err, d.unmount())
@@ -176,14 +191,47 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, ready Ready) error {
 	close(d.ended)
 	timed, cancel := context.WithTimeout(end, shutdownTimeout)
 	defer cancel()
-	if e := server.Shutdown(timed); e != nil {
-		log.Warn("commands were under way", "err", e.Error(), "closed", server.Close())
+	if e := d.server.Shutdown(timed); e != nil {
+		log.Warn("commands were under way", "err", e.Error(), "closed", d.server.Close())
 	}
-	if e := <-served; e != nil {
+	if e := <-d.served; e != nil {
 		log.Warn("serving commands", "err", e.Error())
 	}
 	log.Info("stopped", "mount", d.config.MountPoint)
 	return errors.Join(err, d.endErr)
+}
+
+// listen begins to take commands.
+func (d *daemon) listen() {
+	d.server = control.NewServer(backend{d}, d.owner, d.config.AllowOther, d.config.Logger)
+	served := make(chan error, 1)
+	d.served = served
+	go func(s *control.Server, l net.Listener) { served <- s.Serve(l) }(d.server, d.listener)
+}
+
+// work returns when the daemon is to end.
+func (d *daemon) work(ctx context.Context) error {
+	log := d.config.Logger
+	d.scrub.Start()
+	for {
+		select {
+		case u := <-d.handOvers:
+			d.replace(ctx, u) // returns if it has failed
+			continue
+		case <-ctx.Done():
+			log.Info("stopping", "why", context.Cause(ctx).Error())
+		case <-d.stop:
+			log.Info("stopping", "why", "condafs umount")
+		case <-d.mount.Done():
+			log.Info("stopping", "why", d.whoUnmounted())
+		case err := <-d.served:
+			d.served <- err
+			err = fault.New("serve commands at", d.config.Socket, fault.Other, err)
+			log.Error("stopping", "why", err.Error())
+			return err
+		}
+		return nil
+	}
 }
 
 // whoUnmounted waits for a request that is about to say that it was it.

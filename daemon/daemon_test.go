@@ -67,7 +67,7 @@ func TestDescendants(t *testing.T) {
 }
 
 func TestBusyNamesAFew(t *testing.T) {
-	d := &daemon{config: Config{MountPoint: "/m"}}
+	d := &daemon{config: Config{Settings: Settings{MountPoint: "/m"}}}
 	var l []user
 	for i := range 20 {
 		l = append(l, user{pid: i + 1})

@@ -11,19 +11,20 @@ import (
 	"condafs/shelf"
 )
 
-// openShelf takes up the store's shelf; the result is nil if there is to be none.
-func openShelf(store *index.Store, c Config) (*shelf.Shelf, error) {
+// openShelf takes up the store's shelf; the result is nil if there is to be none. img is
+// what another program knew of it, or nil.
+func openShelf(store *index.Store, c Config, img *shelf.Image) (*shelf.Shelf, error) {
 	return shelf.Open(store, shelf.Options{
-		Mode: c.Shelf, Name: "shelf", From: cow.SharedSpace + "/pkgs", AllUsers: c.AllowOther, Logger: c.Logger,
+		Mode: c.Shelf, Name: "shelf", From: cow.SharedSpace + "/pkgs", AllUsers: c.AllowOther, Logger: c.Logger, Image: img,
 		Wanted: func(e *index.Entry) bool { return conda.Trust(e.Trust) == conda.TrustVerified },
 	})
 }
 
 // openRattlerShelf takes up that of the owner's rattler packages. They have no archives
 // to be compared with, so they are nobody else's.
-func openRattlerShelf(store *index.Store, c Config, owner uint32) (*shelf.Shelf, error) {
+func openRattlerShelf(store *index.Store, c Config, owner uint32, img *shelf.Image) (*shelf.Shelf, error) {
 	return shelf.Open(store, shelf.Options{
-		Mode: c.Shelf, Name: "shelf-rattler", From: cow.PrivateSpace(owner) + "/rattler/pkgs", Logger: c.Logger,
+		Mode: c.Shelf, Name: "shelf-rattler", From: cow.PrivateSpace(owner) + "/rattler/pkgs", Logger: c.Logger, Image: img,
 		Wanted: func(e *index.Entry) bool { return conda.Trust(e.Trust) >= conda.TrustConsistent },
 	})
 }

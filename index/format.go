@@ -59,6 +59,16 @@ func readIdentity(dir string) (id identity, ok bool, err error) {
 	return id, true, nil
 }
 
+// CheckFormat reports whether this program can open the store in dir, as far as its
+// format tells. The store may be open.
+func CheckFormat(dir string) error {
+	_, ok, err := readIdentity(dir)
+	if err == nil && !ok {
+		err = fault.New("open store", dir, fault.NotFound, errors.New("no store is there"))
+	}
+	return err
+}
+
 func checkEmpty(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

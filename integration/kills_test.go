@@ -78,9 +78,9 @@ type killing struct {
 }
 
 // elsewhere tells of points that no client reaches: tests of package index do, with commits that are larger than any
-// session's, and by making a database anew; tests of package repair with damaged stores.
+// session's, and by making a database anew; tests of package repair with damaged stores; TestKilledInUpgrade.
 func elsewhere(p failpoint.Point) bool {
-	return slices.ContainsFunc([]string{"commit.trees", "redo.", "checkpoint.", "rebuild.", "aside.", "repair."}, func(s string) bool { return strings.HasPrefix(string(p), s) })
+	return slices.ContainsFunc([]string{"commit.trees", "redo.", "checkpoint.", "rebuild.", "aside.", "repair.", "upgrade."}, func(s string) bool { return strings.HasPrefix(string(p), s) })
 }
 
 // inRecovery tells in which life of a daemon a point can be reached: the first one, which works for clients, or the

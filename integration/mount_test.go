@@ -33,7 +33,8 @@ type mount struct {
 	store string
 
 	args   []string
-	env    []string // of the daemon, added to the test's own
+	env    []string            // of the daemon, added to the test's own
+	cred   *syscall.Credential // of the daemon and of who asks it; nil: the test's own
 	cmd    *exec.Cmd
 	log    *lockedBuffer
 	exited chan error
@@ -117,6 +118,7 @@ func (m *mount) tryStart() (ended error) {
 	args := append([]string{"mount", "-f", "--store", m.store}, m.args...)
 	m.cmd = exec.Command(m.bin, append(args, m.point)...)
 	m.cmd.Env = append(os.Environ(), m.env...)
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: m.cred}
 	m.log = &lockedBuffer{}
 	m.cmd.Stdout, m.cmd.Stderr = m.log, m.log
 	if err := m.cmd.Start(); err != nil {
@@ -136,7 +138,7 @@ func (m *mount) tryStart() (ended error) {
 		default:
 		}
 		_, err := os.Stat(filepath.Join(m.point, ".condafs"))
-		return err == nil
+		return err == nil || m.cred != nil && errors.Is(err, os.ErrPermission) // it answers its user only
 	})
 	return ended
 }
@@ -314,6 +316,7 @@ func isMounted(t *testing.T, point string) bool {
 func (m *mount) commandFor(args ...string) *exec.Cmd {
 	cmd := exec.Command(m.bin, args...)
 	cmd.Env = append(os.Environ(), "CONDAFS_MOUNT="+m.point)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: m.cred}
 	return cmd
 }
 

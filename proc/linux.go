@@ -22,6 +22,7 @@ type Linux struct {
 	mu     sync.Mutex
 	byFD   map[int]*watched
 	byPID  map[int]*watched // of several with one pid, the youngest
+	heir   map[ID]int       // pidfds of another program, until somebody watches the process
 	closed bool
 	done   chan struct{}
 }
@@ -75,8 +76,12 @@ func (t *Linux) Close() error {
 	for fd := range t.byFD {
 		errs = append(errs, unix.Close(fd))
 	}
+	for _, fd := range t.heir {
+		errs = append(errs, unix.Close(fd))
+	}
 	clear(t.byFD)
 	clear(t.byPID)
+	clear(t.heir)
 	t.mu.Unlock()
 	errs = append(errs, t.epoll.Close())
 	<-t.done
@@ -141,7 +146,7 @@ func (t *Linux) Watch(id ID, f func(Exit)) (cancel func(), err error) {
 	}
 	w := t.byPID[id.PID]
 	if w == nil || w.id != id {
-		fd, err := t.open(id)
+		fd, err := t.take(id)
 		if fault.Is(err, fault.NotFound) {
 			go f(Exit{})
 			return func() {}, nil
@@ -259,6 +264,15 @@ func (t *Linux) watchedAlive(pid int) (ID, bool) {
 		return ID{}, false
 	}
 	return w.id, true
+}
+
+// take returns a pidfd that was inherited, or a new one. t.mu is held.
+func (t *Linux) take(id ID) (int, error) {
+	if fd, ok := t.heir[id]; ok {
+		delete(t.heir, id)
+		return fd, nil
+	}
+	return t.open(id)
 }
 
 // open returns a pidfd of the process, and fault.NotFound if it is gone.

@@ -43,6 +43,9 @@ type Options struct {
 	// of the store can.
 	AllUsers bool
 	Logger   *slog.Logger
+	// Image, if not nil, is what another program knew of the shelf. Until Continue
+	// nothing changes on it.
+	Image *Image
 }
 
 // Shelf is the directory of published packages. It is safe for concurrent use.
@@ -91,7 +94,7 @@ const (
 func Open(store *index.Store, o Options) (*Shelf, error) {
 	s := &Shelf{
 		store: store, o: o, log: o.Logger, dir: filepath.Join(store.Dir(), o.Name),
-		done: make(chan struct{}), wake: make(chan struct{}, 1),
+		wake:  make(chan struct{}, 1),
 		known: make(map[string]*shelved), tickets: make(map[*Ticket]struct{}), all: true,
 	}
 	if o.Mode == Off {
@@ -107,8 +110,11 @@ func Open(store *index.Store, o Options) (*Shelf, error) {
 	if err := s.build(); err != nil {
 		return nil, err
 	}
-	s.ctx, s.stop = context.WithCancel(context.Background())
-	go s.run()
+	if o.Image != nil {
+		s.restore(o.Image)
+		return s, nil
+	}
+	s.Continue()
 	return s, nil
 }
 
@@ -334,8 +340,10 @@ func (s *Shelf) load() error {
 
 // Close waits for what goes on in the background. The shelf stays as it is.
 func (s *Shelf) Close() {
-	s.stop()
-	<-s.done
+	if s.stop != nil {
+		s.stop()
+		<-s.done
+	}
 }
 
 // distrust removes a shelf that the machine may have lost a part of: names and bytes

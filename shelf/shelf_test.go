@@ -40,14 +40,16 @@ func newWorld(t *testing.T, mode Mode) *world {
 	return w
 }
 
-func (w *world) open() {
+func (w *world) open() { w.openWith(nil) }
+
+func (w *world) openWith(img *Image) {
 	w.t.Helper()
 	var err error
 	if w.store, err = index.Open(w.dir, index.Options{Logger: slog.New(slog.DiscardHandler)}); err != nil {
 		w.t.Fatal(err)
 	}
 	w.shelf, err = Open(w.store, Options{
-		Mode: w.mode, Name: "shelf", From: space + "/pkgs", Logger: slog.New(slog.DiscardHandler),
+		Mode: w.mode, Name: "shelf", From: space + "/pkgs", Logger: slog.New(slog.DiscardHandler), Image: img,
 		Wanted: func(e *index.Entry) bool { return conda.Trust(e.Trust) == conda.TrustVerified },
 	})
 	if err != nil {

@@ -1,18 +1,16 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"condafs/fault"
+	"condafs/handover"
 )
 
 // app is what commands share.
@@ -21,6 +19,8 @@ type app struct {
 	out, err io.Writer
 	getenv   func(string) string
 
+	signals *handover.Signals // ^C and SIGTERM
+
 	json bool // --json
 	// began is set when a command starts: errors before are those of usage.
 	began bool
@@ -28,27 +28,12 @@ type app struct {
 
 // main runs one command line and returns its exit status.
 func (a *app) main(args []string) int {
-	ctx, stop := interruptible()
-	defer stop()
+	a.signals = handover.Catch(syscall.SIGINT, syscall.SIGTERM)
+	defer a.signals.Hold() //nolint:errcheck // it is over, whatever has come
 	root := a.root()
 	root.SetArgs(args)
-	cmd, err := root.ExecuteContextC(ctx)
+	cmd, err := root.ExecuteContextC(a.signals.Context())
 	return a.finish(cmd, err)
-}
-
-// interruptible returns a context that ends with ^C or SIGTERM, unless we were started
-// to ignore them, as shells start jobs in the background.
-func interruptible() (context.Context, context.CancelFunc) {
-	var l []os.Signal
-	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM} {
-		if !signal.Ignored(s) {
-			l = append(l, s)
-		}
-	}
-	if len(l) == 0 {
-		return context.WithCancel(context.Background()) // no signals would mean all
-	}
-	return signal.NotifyContext(context.Background(), l...)
 }
 
 // root assembles the commands.
@@ -83,7 +68,7 @@ they complete are verified and appear to the others whole, or not at all.`,
 	root.PersistentFlags().Lookup("json").Usage = "print JSON; its shapes: condafs help json"
 	root.SuggestionsMinimumDistance = 2
 	root.AddCommand(
-		a.mountCommand(), a.umountCommand(), a.runCommand(), a.envCommand(),
+		a.mountCommand(), a.umountCommand(), a.upgradeCommand(), a.takeoverCommand(), a.runCommand(), a.envCommand(),
 		a.sessionsCommand(), a.commitCommand(), a.discardCommand(),
 		a.statusCommand(), a.lsCommand(), a.logCommand(),
 		a.verifyCommand(), a.repairCommand(), a.scrubCommand(), a.rebuildCommand(), a.gcCommand(), a.importCommand(), a.exportCommand(),

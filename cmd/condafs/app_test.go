@@ -103,6 +103,20 @@ func (c *canned) Export(_ context.Context, r control.ExportRequest, _ control.Pr
 	}
 	return e, c.note("export " + r.Dir + " " + strings.Join(r.Names, ","))
 }
+func (c *canned) Upgrade(_ context.Context, r control.UpgradeRequest, _ control.ProgressFunc) (*control.Upgrade, error) {
+	u := &control.Upgrade{ID: "u1", State: control.UpgradeBegun, From: "v1", To: "v2", PID: 7, MountPoint: "/m", Time: day, Sessions: 1, Files: 3}
+	if r.DryRun {
+		u.ID, u.State = "", control.UpgradeRehearsed
+	}
+	return u, c.note("upgrade " + r.Binary)
+}
+func (c *canned) Upgraded(_ context.Context, id string) (*control.Upgrade, error) {
+	u := &control.Upgrade{ID: id, State: control.UpgradeDone, From: "v1", To: "v2", PID: 7, MountPoint: "/m", Time: day, PauseMS: 89, Sessions: 1, Files: 3}
+	if c.bad {
+		u.State, u.Why = control.UpgradeFailed, "no such luck"
+	}
+	return u, c.note("upgraded " + id)
+}
 func (c *canned) Stop(context.Context, control.StopRequest, control.ProgressFunc) (*control.Stopped, error) {
 	return &control.Stopped{}, c.note("stop")
 }
@@ -153,6 +167,8 @@ func TestCommands(t *testing.T) {
 		{"gc --dry-run", "gc", []string{"would free 2.0 kB"}},
 		{"import /d", "import /d", []string{"rejected: bad-1-0: bin/x is missing\n", "imported 1 thing (10 B): 1 verified, 0 consistent; 3 there already, 1 rejected"}},
 		{"export /d --package a-1-0 --package b-1-0", "export /d a-1-0,b-1-0", []string{"exported 1 thing"}},
+		{"upgrade --binary /b", "upgrade /b;upgraded u1", []string{"v2 has taken over /m from v1 (pid 7), with 1 session, 3 open files; the mount did not answer for 89 ms\n"}},
+		{"upgrade --binary /b --dry-run", "upgrade /b", []string{"v2 could take over /m from v1 (pid 7), with 1 session, 3 open files\n"}},
 		{"version", "", []string{"condafs "}},
 	} {
 		t.Run(c.args, func(t *testing.T) {
@@ -197,6 +213,8 @@ func TestExitStatus(t *testing.T) {
 		{&canned{bad: true}, "verify", 3, "condafs: verify: 1 problem found; `condafs repair` mends what can be mended\n"},
 		{&canned{bad: true}, "scrub", 3, "condafs: scrub: the content of 1 file is lost; clients fetch it again\n"},
 		{&canned{bad: true}, "export /d", 1, "condafs: export to /d: 1 thing could not be written\n"},
+		{&canned{bad: true}, "upgrade --binary /b", 1, "condafs: upgrade /m: no such luck; the old version goes on: v1\n"},
+		{failing(fault.Version), "upgrade --binary /b", 1, ""},
 		{&canned{}, "import --strict /d", 3, "condafs: import /d: 1 thing did not hold\n"},
 		{&canned{}, "import", 2, ""},
 		{&canned{}, "bogus", 2, "condafs: unknown command \"bogus\"; see `condafs --help`\n"},

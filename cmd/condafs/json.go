@@ -14,6 +14,7 @@ may be missing. Errors stay on standard error, and exit statuses are the same.
 
 mount     {mount_point, store, socket, log?, pid, version}
 umount    {pid, mount_point}
+upgrade   {id?, state: rehearsed|done, from, to, pid, mount_point, time, pause_ms, sessions, files}
 sessions  [{id, uid, label?, command?, explicit, ephemeral?, members: [pid], started,
             base, dirty, overlay_bytes, state: active|kept|waiting}]
 commit    {head, committed: [{path, kind, trust, deleted?}],
@@ -22,7 +23,8 @@ discard   {session}
 status    {version, pid, started, mount_point?, store, store_id, owner, head, packages,
            archives, blobs, stored_bytes, logical_bytes, sessions, quarantined_bytes,
            quarantine: [{id, time, path, reason, session, uid, bytes}],
-           scrub: {rate, every_seconds, running, next?, error?, pass?, last?: {as of scrub}}}
+           scrub: {rate, every_seconds, running, next?, error?, pass?, last?: {as of scrub}},
+           upgraded?: {as of upgrade; state failed too, with why}}
            (pid is 0 without a daemon)
 ls        [{name, directory: pkgs|rattler/pkgs, trust: verified|consistent|opaque, shared,
             owner, extracted, size, sha256?, archive?: {file_name, size, sha256?, trust}}]

@@ -17,6 +17,8 @@ package main
 
 import (
 	"os"
+
+	"condafs/internal/failpoint"
 )
 
 func main() {
@@ -24,5 +26,8 @@ func main() {
 		os.Exit(runHelper(os.Args[2:]))
 	}
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv}
+	if takesOver(os.Args[1:]) {
+		failpoint.Hit(failpoint.UpgradeStarted, "")
+	}
 	os.Exit(a.main(os.Args[1:]))
 }

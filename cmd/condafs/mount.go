@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -85,7 +84,7 @@ of the environments.`,
 				return err
 			}
 			if o.foreground {
-				return a.serve(cmd.Context(), o)
+				return a.serve(o)
 			}
 			return a.background(cmd.Context(), o)
 		},
@@ -190,8 +189,8 @@ func (o *mountOptions) takeOptions() error {
 }
 
 // serve is the daemon itself.
-func (a *app) serve(ctx context.Context, o mountOptions) error {
-	log, closeLog, err := a.logger(o)
+func (a *app) serve(o mountOptions) error {
+	log, closeLog, err := a.logger(o.logFile, o.logFormat)
 	if err != nil {
 		return err
 	}
@@ -209,30 +208,38 @@ func (a *app) serve(ctx context.Context, o mountOptions) error {
 	}
 	// Modes come from clients, with their umask applied.
 	unix.Umask(0)
-	err = daemon.Run(ctx, daemon.Config{
-		MountPoint: o.mountPoint, Store: o.store, AllowOther: o.allowOther, Options: o.options, Shelf: shelf.Mode(o.shelf), Version: version(), Logger: log,
-		Sharing: sharing, Trusted: trusted, Quota: quota, ScrubRate: rate, ScrubEvery: every,
-		Socket: control.SocketPath(o.mountPoint, os.Geteuid(), o.allowOther, a.getenv),
+	err = daemon.Run(a.signals.Context(), daemon.Config{
+		Settings: daemon.Settings{
+			MountPoint: o.mountPoint, Store: o.store, AllowOther: o.allowOther, Options: o.options, Shelf: shelf.Mode(o.shelf),
+			Sharing: sharing, Trusted: trusted, Quota: quota, ScrubRate: rate, ScrubEvery: every, LogFile: o.logFile, LogFormat: o.logFormat,
+			Socket: control.SocketPath(o.mountPoint, os.Geteuid(), o.allowOther, a.getenv),
+		},
+		Version: version(), Logger: log, Signals: a.signals,
 	}, ready.answers)
+	return ready.failed(endDaemon(log, o.logFile, err, closeLog))
+}
+
+// endDaemon logs how a daemon has ended, and closes the log.
+func endDaemon(log *slog.Logger, file string, err error, closeLog func() error) error {
 	// In the foreground without a file the log is standard error, where it is told anyway.
-	if err != nil && o.logFile != "" {
+	if err != nil && file != "" {
 		log.Error("failed", "err", err.Error())
 	}
-	return ready.failed(errors.Join(err, closeLog()))
+	return errors.Join(err, closeLog())
 }
 
 // logger logs to the file, or to standard error in the foreground.
-func (a *app) logger(o mountOptions) (*slog.Logger, func() error, error) {
+func (a *app) logger(file, format string) (*slog.Logger, func() error, error) {
 	w, done := io.Writer(a.err), func() error { return nil }
-	if o.logFile != "" {
-		f, err := openRotatedLog(o.logFile, maxLog)
+	if file != "" {
+		f, err := openRotatedLog(file, maxLog)
 		if err != nil {
 			return nil, nil, err
 		}
 		w, done = f, f.Close
 	}
 	var h slog.Handler = slog.NewTextHandler(w, nil)
-	if o.logFormat == "json" {
+	if format == "json" {
 		h = slog.NewJSONHandler(w, nil)
 	}
 	return slog.New(h), done, nil

@@ -43,6 +43,9 @@ func printStatus(w io.Writer, s *control.Status) error {
 			[]string{"daemon", fmt.Sprintf("pid %d, %s, since %s", s.PID, s.Version, when(s.Started))},
 			[]string{"sessions", strconv.Itoa(s.Sessions)})
 	}
+	if s.Upgraded != nil {
+		rows = append(rows, []string{"upgraded", upgradeLine(s.Upgraded)})
+	}
 	if sh := s.Shelf; sh != nil {
 		rows = append(rows, []string{"shelf", fmt.Sprintf("%s in %s (%s)", plural(sh.Packages, "package"), sh.Path, sh.Sharing)})
 	}
@@ -66,6 +69,14 @@ func printStatus(w io.Writer, s *control.Status) error {
 		}
 	}
 	return nil
+}
+
+// upgradeLine tells of the last time that another program took the daemon's place.
+func upgradeLine(u *control.Upgrade) string {
+	if u.State == control.UpgradeFailed {
+		return fmt.Sprintf("not to %s, %s: %s", u.To, when(u.Time), u.Why)
+	}
+	return fmt.Sprintf("from %s, %s", u.From, when(u.Time))
 }
 
 // userRows tells what holds between users.

@@ -100,6 +100,19 @@ func (p process) close() {
 	}
 }
 
+func (p process) poll(ms int) (int, error) {
+	return unix.Poll([]unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}, ms)
+}
+
+// ended reports whether it has exited, if that can be known.
+func (p process) ended() bool {
+	if p.fd < 0 {
+		return false
+	}
+	n, err := p.poll(0)
+	return err == nil && n > 0
+}
+
 // exitTimeout is how long a daemon that has said goodbye may take to exit.
 const exitTimeout = 60 * time.Second
 
@@ -109,7 +122,7 @@ func (p process) wait(ctx context.Context, pid int) error {
 	}
 	end := time.Now().Add(exitTimeout)
 	for ctx.Err() == nil && time.Now().Before(end) {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}, 200)
+		n, err := p.poll(200)
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return fault.New("wait for the daemon", "", fault.Other, err)
 		}

@@ -1,5 +1,5 @@
 """Holds a file being written, a mapping, a lock, an open directory half read, a working directory, a removed file and
-a file of a package, below the directory given. For each line that it reads it uses all of them, checks them and says ok."""
+a file of a package (or another that was committed), below the directory given. For each line that it reads it uses all of them, checks them and says ok."""
 import fcntl
 import mmap
 import os
@@ -23,7 +23,7 @@ fcntl.lockf(record_lock, fcntl.LOCK_EX, 10)
 removed = open("removed", "w+b", buffering=0)
 removed.write(b"removed")
 os.unlink("removed")
-package = open(os.path.join(top, "one-1.0-0", "lib", "a.txt"), "rb")
+package = open(os.path.join(top, sys.argv[2] if len(sys.argv) > 2 else "one-1.0-0/lib/a.txt"), "rb")
 content = package.read()
 directory = os.scandir("many")
 seen = {next(directory).name}

@@ -70,6 +70,18 @@ const (
 // Mounting.
 const MountPolled Point = "mount.polled" // the daemon has a file of its own mount open
 
+// Another program takes the daemon's place.
+const (
+	UpgradePaused  Point = "upgrade.paused"  // nothing goes on any more
+	UpgradeDrawn   Point = "upgrade.drawn"   // the image is written
+	UpgradeClosed  Point = "upgrade.closed"  // the store is closed, the new program comes next
+	UpgradeStarted Point = "upgrade.started" // the new program runs, and takes no signals
+	UpgradeBegun   Point = "upgrade.begun"   // it has read the image, and has opened nothing
+	UpgradeOpened  Point = "upgrade.opened"  // it has the store
+	UpgradeResumed Point = "upgrade.resumed" // it has everything, and does not answer yet
+	UpgradeBack    Point = "upgrade.back"    // it gives up, the old program comes next
+)
+
 // Records that sessions and quarantine have in the index.
 const (
 	SessionRecorded    Point = "session.recorded"

@@ -1,0 +1,553 @@
+package integration
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"condafs/control"
+	"condafs/internal/longrun"
+)
+
+// next returns another name of a program, so that one can see which of them runs.
+func next(t *testing.T, bin string) string {
+	t.Helper()
+	path := filepath.Join(filepath.Dir(bin), "next-"+filepath.Base(bin))
+	if err := os.Link(bin, path); err != nil && !errors.Is(err, os.ErrExist) {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// upgradeTo lets another program serve, and checks that it does.
+func (m *mount) upgradeTo(bin string) control.Upgrade {
+	m.t.Helper()
+	pid := m.cmd.Process.Pid
+	u := query[control.Upgrade](m, "upgrade", "--binary", bin)
+	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil || exe != bin || u.State != control.UpgradeDone || u.PID != pid {
+		m.t.Errorf("%s runs, want %s (%v): %+v", exe, bin, err, u)
+	}
+	return u
+}
+
+// upgradeFails asks for an upgrade that must fail, and returns the line that says why.
+func (m *mount) upgradeFails(bin string) string {
+	m.t.Helper()
+	cmd := m.commandFor("upgrade", "--binary", bin)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Run(); err == nil {
+		m.t.Errorf("%s has taken over", bin)
+	}
+	if s := stderr.String(); strings.Count(s, "\n") != 1 || !strings.HasPrefix(s, "condafs: ") {
+		m.t.Errorf("not one clear line: %q", s)
+	}
+	return stderr.String()
+}
+
+// holder is a Python program that holds files, locks and more on the mount, and checks all of them when it is told to.
+type holder struct {
+	t   *testing.T
+	c   *client
+	in  io.WriteCloser
+	out *bufio.Scanner
+}
+
+const heldNote = "held-note.txt"
+
+// hold starts one, by itself or under `condafs run`.
+func (m *mount) hold(run bool) *holder {
+	m.t.Helper()
+	// Where other users can read it, by an interpreter that they can reach.
+	script, python := filepath.Join(filepath.Dir(m.store), "holder.py"), "python3"
+	if m.cred != nil {
+		python = "/usr/bin/python3"
+	}
+	text, err := os.ReadFile("../fs/testdata/holder.py")
+	if err == nil {
+		err = os.WriteFile(script, text, 0o644)
+	}
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	c := &client{name: "holder", cmd: exec.Command(python, script, m.pkgs(), heldNote)}
+	c.cmd.Stderr = &c.stderr
+	if run {
+		c = c.under(m)
+	}
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: m.cred}
+	h := &holder{t: m.t, c: c}
+	c.cmd.Stdout = nil
+	if h.in, err = c.cmd.StdinPipe(); err != nil {
+		m.t.Fatal(err)
+	}
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	h.out = bufio.NewScanner(out)
+	c.start(m.t)
+	h.hear("ready")
+	return h
+}
+
+func (h *holder) hear(want string) {
+	h.t.Helper()
+	if !h.out.Scan() || h.out.Text() != want {
+		h.t.Fatalf("the holder says %q, want %q\n%s", h.out.Text(), want, h.c.stderr.String())
+	}
+}
+
+func (h *holder) check() {
+	h.t.Helper()
+	if _, err := fmt.Fprintln(h.in, "check"); err != nil {
+		h.t.Fatal(err)
+	}
+	h.hear("ok")
+}
+
+func (h *holder) end() {
+	h.t.Helper()
+	h.check()
+	if _, err := fmt.Fprintln(h.in, "end"); err != nil {
+		h.t.Fatal(err)
+	}
+	h.hear("ended")
+	h.c.wait(h.t)
+	if h.c.err != nil {
+		h.t.Errorf("the holder: %v\n%s", h.c.err, h.c.stderr.String())
+	}
+}
+
+// note commits a file that is as good as a package's.
+func (m *mount) note(name, text string) {
+	m.t.Helper()
+	m.condafs("run", "--", "sh", "-c", `printf %s "$1" > "$0"`, filepath.Join(m.pkgs(), name), text)
+}
+
+// asking makes requests that only the daemon can answer, one after the other, until the function that it returns is
+// called: that returns the longest time that one took.
+func (m *mount) asking() (end func() time.Duration) {
+	m.t.Helper()
+	var stop atomic.Bool
+	ended := make(chan time.Duration, 1)
+	go func() {
+		longest := time.Duration(0)
+		for !stop.Load() {
+			begun := time.Now()
+			if err := unix.Statfs(m.point, &unix.Statfs_t{}); err != nil {
+				m.t.Errorf("a client has got %v", err)
+				break
+			}
+			longest = max(longest, time.Since(begun))
+			time.Sleep(200 * time.Microsecond)
+		}
+		ended <- longest
+	}()
+	return func() time.Duration {
+		stop.Store(true)
+		return <-ended
+	}
+}
+
+// TestUpgrade has three programs take over, one after the other, from a daemon under clients that hold everything that
+// can be held.
+func TestUpgrade(t *testing.T) {
+	for _, kind := range []string{"root", "user", "for all"} {
+		t.Run(kind, func(t *testing.T) {
+			bin := needBinary(t)
+			dir := testDir(t)
+			m := &mount{t: t, bin: bin, store: filepath.Join(dir, "store"), point: filepath.Join(dir, "mnt")}
+			if err := os.Mkdir(m.point, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if os.Getuid() != 0 && kind != "user" {
+				t.Skip("needs root")
+			}
+			if kind == "for all" {
+				m.args = []string{"--allow-other"}
+			}
+			if kind == "user" && os.Getuid() == 0 {
+				if d := closedTo(t, bin); d != "" {
+					t.Skipf("%s is closed to other users", d)
+				}
+				if st, err := os.Stat("/dev/fuse"); err != nil || st.Mode()&0o006 != 0o006 {
+					t.Skip("/dev/fuse is closed to other users")
+				}
+				const nobody = 65534 // fusermount3 serves users with a name only
+				m.cred = &syscall.Credential{Uid: nobody, Gid: nobody}
+				m.env = []string{"HOME=" + dir}
+				for _, p := range []string{dir, m.point} {
+					if err := os.Chown(p, nobody, nobody); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			t.Cleanup(m.cleanup)
+			m.start()
+			m.note(heldNote, "held")
+			holders := []*holder{m.hold(false), m.hold(true)}
+			before := query[[]control.Session](m, "sessions")
+			if m.cred == nil {
+				end := m.asking()
+				defer func() { t.Logf("the longest request took %v", end()) }()
+			}
+			for i := range 3 {
+				to := []string{next(t, bin), bin}[i%2]
+				u := m.upgradeTo(to)
+				if u.Sessions < len(before) || u.Files == 0 {
+					t.Errorf("%d sessions and %d files went over, there were %d sessions", u.Sessions, u.Files, len(before))
+				}
+				for _, h := range holders {
+					h.check()
+				}
+			}
+			after := query[[]control.Session](m, "sessions")
+			if len(after) != len(before) {
+				t.Errorf("sessions before: %+v\nafter: %+v", before, after)
+			}
+			for _, h := range holders {
+				h.end()
+			}
+			m.settle()
+			if got := m.status(); got.Upgraded == nil || got.Upgraded.State != control.UpgradeDone || got.PID != m.cmd.Process.Pid {
+				t.Errorf("the status says %+v", got)
+			}
+			m.verify()
+			m.umount()
+			if !strings.Contains(m.log.String(), "took over") {
+				t.Errorf("the log does not say who took over:\n%s", m.log)
+			}
+		})
+	}
+}
+
+// TestUpgradeUnderClients has programs take over while clients install, download and link.
+func TestUpgradeUnderClients(t *testing.T) {
+	s, env, m := serve(t), envs(t), newMount(t)
+	clients := []*client{
+		conda(t, s, m.pkgs(), env("bare", 0), app),
+		conda(t, s, m.pkgs(), env("run", 0), app).under(m),
+		rattler(t, s, m.rattler(), env("rattler", 0), app).under(m),
+	}
+	end := m.asking()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		atOnce(t, clients...)
+	}()
+	times := 0
+	for over := false; !over; {
+		select {
+		case <-done:
+			over = true
+		case <-time.After(300 * time.Millisecond):
+			m.upgradeTo([]string{next(t, m.bin), m.bin}[times%2])
+			times++
+		}
+	}
+	t.Logf("%d upgrades; the longest request took %v", times, end())
+	if times == 0 {
+		t.Error("nothing was tested")
+	}
+	mustBeRight(t, clients...)
+	m.settle()
+	m.headMustHold(app)
+	// The next client takes all of it from the shelf, of which the new programs know.
+	warm := conda(t, s, m.pkgs(), env("warm", 0), app).under(m)
+	m.upgradeTo(m.bin)
+	before := s.stats().ArchiveRequests
+	atOnce(t, warm)
+	mustBeRight(t, warm)
+	if n := s.stats().ArchiveRequests - before; n > 0 {
+		t.Errorf("%d archives were downloaded again", n)
+	}
+	m.settle()
+	m.mustBeIntact()
+}
+
+// TestUpgradeKeepsTheShelf has a program take over from a session beside the shelf: what that hides, and what it may rely
+// on, are the same afterwards.
+func TestUpgradeKeepsTheShelf(t *testing.T) {
+	s, env, m := serve(t), envs(t), newMount(t)
+	list := func(dir string) string {
+		names, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var l []string
+		for _, n := range names {
+			l = append(l, n.Name())
+		}
+		return strings.Join(l, " ")
+	}
+	one := conda(t, s, m.pkgs(), env("one", 0), "lib00")
+	atOnce(t, one)
+	mustBeRight(t, one)
+	m.settle()
+	shelf := m.awaitShelf()
+	shelved := list(shelf)
+	// The shell's session began when lib00 was on the shelf.
+	sh := exec.Command(m.bin, "run", "--mount", m.point, "--", "sh", "-c", `echo; while read line; do echo $(ls "$0"); done`, m.pkgs())
+	in, err := sh.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := sh.StdoutPipe()
+	if err == nil {
+		err = sh.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	lines.Scan()
+	sees := func() string {
+		t.Helper()
+		if _, err := fmt.Fprintln(in); err != nil || !lines.Scan() {
+			t.Fatalf("the shell has ended: %v", err)
+		}
+		return lines.Text()
+	}
+	want := sees()
+	two := conda(t, s, m.pkgs(), env("two", 0), "lib01")
+	atOnce(t, two)
+	mustBeRight(t, two)
+	m.await("lib01 to be on the shelf", func() bool { return list(shelf) != shelved })
+	for _, bin := range []string{next(t, m.bin), m.bin} {
+		m.upgradeTo(bin)
+		if got := sees(); got != want {
+			t.Errorf("it sees\n%s\nwant\n%s", got, want)
+		}
+	}
+	if err := in.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := sh.Wait(); err != nil {
+		t.Error(err)
+	}
+	m.settle()
+	m.mustBeIntact()
+}
+
+// TestUpgradeRefused asks for what cannot be: the daemon goes on, untouched.
+func TestUpgradeRefused(t *testing.T) {
+	m := newMount(t)
+	m.note(heldNote, "held")
+	h := m.hold(false)
+	pid := m.cmd.Process.Pid
+	script := func(name, text string, mode os.FileMode) string {
+		path := filepath.Join(filepath.Dir(m.store), name)
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, c := range []struct{ bin, says string }{
+		{"/bin/true", "it is not condafs"},
+		{"/bin/false", "exit status 1"},
+		{script("plain", "#!/bin/sh\n", 0o644), "it is not executable"},
+		{script("killed", "#!/bin/sh\nkill -KILL $$\n", 0o755), "signal: killed"},
+		{filepath.Join(m.point, "none"), "no such file"},
+	} {
+		if got := m.upgradeFails(c.bin); !strings.Contains(got, c.says) || !strings.Contains(got, c.bin) {
+			t.Errorf("%s: %s", c.bin, got)
+		}
+		h.check()
+	}
+	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil || exe != m.bin {
+		t.Errorf("%s runs, want %s (%v)", exe, m.bin, err)
+	}
+	u := query[control.Upgrade](m, "upgrade", "--dry-run")
+	if u.State != control.UpgradeRehearsed || u.Sessions == 0 || m.status().Upgraded != nil {
+		t.Errorf("only rehearsed: %+v", u)
+	}
+	h.end()
+	m.settle()
+	m.umount()
+}
+
+// faulty mounts with a binary that fails as it is told, and has somebody hold files.
+func faulty(t *testing.T, spec string) (*mount, *holder) {
+	t.Helper()
+	dir := testDir(t)
+	m := &mount{t: t, bin: built(t, faultyBinary), store: filepath.Join(dir, "store"), point: filepath.Join(dir, "mnt")}
+	if err := os.Mkdir(m.point, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m.env = []string{"CONDAFS_FAILPOINTS=" + spec, "CONDAFS_FAILPOINTS_LOG=" + pointsOf(m)}
+	t.Cleanup(m.cleanup)
+	m.start()
+	m.note(heldNote, "held")
+	return m, m.hold(true)
+}
+
+// pointsOf is where the points are noted that its daemons pass.
+func pointsOf(m *mount) string { return filepath.Join(filepath.Dir(m.store), "points") }
+
+// TestUpgradeGoesBack has the new program fail: before the old one has given anything up, and after that, when the old
+// program takes the daemon back.
+func TestUpgradeGoesBack(t *testing.T) {
+	for _, c := range []struct {
+		spec, log string
+		long      bool
+	}{
+		{"upgrade.drawn=EIO@1", "not upgraded, the daemon goes on", false},
+		{"upgrade.opened=EIO@1+", "not upgraded, the old program goes on", true},
+		{"upgrade.resumed=EIO@1+", "not upgraded, the old program goes on", false},
+	} {
+		t.Run(c.spec, func(t *testing.T) {
+			if c.long && !longrun.Wanted() {
+				t.Skip("long")
+			}
+			const says = "input/output error"
+			m, h := faulty(t, c.spec)
+			pid := m.cmd.Process.Pid
+			if got := m.upgradeFails(next(t, m.bin)); !strings.Contains(got, says) || !strings.Contains(got, "the old version goes on") {
+				t.Errorf("it says %s", got)
+			}
+			h.check()
+			exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+			if err != nil || exe != m.bin {
+				t.Errorf("%s runs, want %s (%v)", exe, m.bin, err)
+			}
+			if u := m.status().Upgraded; u == nil || u.State != control.UpgradeFailed || !strings.Contains(u.Why, says) {
+				t.Errorf("the status says %+v", u)
+			}
+			if !strings.Contains(m.log.String(), c.log) {
+				t.Errorf("the log:\n%s", m.log)
+			}
+			h.end()
+			m.settle()
+			m.verify()
+			m.umount()
+		})
+	}
+}
+
+// TestSignalInUpgrade has SIGTERM come at each moment of an upgrade: the daemon ends, and leaves neither mount nor socket
+// behind.
+func TestSignalInUpgrade(t *testing.T) {
+	for _, c := range []struct {
+		at          string
+		clean, long bool // clean: it can end by itself
+	}{
+		{"upgrade.paused", true, true},
+		{"upgrade.closed", true, false},
+		{"upgrade.started", false, false}, // Go lets no program hold its signals so early: the guard cleans up
+		{"upgrade.begun", true, false},
+		{"upgrade.resumed", true, true},
+	} {
+		t.Run(c.at, func(t *testing.T) {
+			if c.long && !longrun.Wanted() {
+				t.Skip("long")
+			}
+			m, h := faulty(t, c.at+"=delay:1s@1")
+			info, err := control.ReadInfo(m.point)
+			if err != nil {
+				t.Fatal(err)
+			}
+			asked := m.commandFor("upgrade", "--binary", next(t, m.bin))
+			if err := asked.Start(); err != nil {
+				t.Fatal(err)
+			}
+			m.await("the moment", func() bool {
+				b, err := os.ReadFile(pointsOf(m))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return strings.Contains(string(b), c.at+"\n")
+			})
+			if err := m.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case err := <-m.exited:
+				m.gone()
+				var exit *exec.ExitError
+				switch {
+				case err == nil:
+				case c.clean:
+					t.Errorf("the daemon ended with %v\n%s", err, tail(m.log.String()))
+				case !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM:
+					t.Errorf("the daemon ended with %v\n%s", err, tail(m.log.String()))
+				}
+			case <-time.After(patience):
+				t.Fatalf("SIGTERM was lost\n%s", tail(m.log.String()))
+			}
+			_ = asked.Wait() // whatever it says
+			m.await("the mount to go", func() bool { return !isMounted(t, m.point) })
+			m.await("the socket to go", func() bool {
+				_, err := net.DialTimeout("unix", info.Socket, time.Second)
+				return errors.Is(err, os.ErrNotExist)
+			})
+			h.c.kill(t, syscall.SIGKILL)
+			h.c.wait(t)
+			m.env = nil
+			m.start()
+			m.settle()
+			if b, err := os.ReadFile(filepath.Join(m.head(), heldNote)); err != nil || string(b) != "held" {
+				t.Errorf("%q, %v", b, err)
+			}
+			m.verify()
+			m.umount()
+		})
+	}
+}
+
+// TestKilledInUpgrade kills the daemon at each point of an upgrade. The next one goes on as after any other death.
+func TestKilledInUpgrade(t *testing.T) {
+	points := []string{"upgrade.closed", "upgrade.opened"}
+	if longrun.Wanted() {
+		points = append(points, "upgrade.paused", "upgrade.drawn", "upgrade.started", "upgrade.begun", "upgrade.resumed", "upgrade.back")
+	}
+	for _, point := range points {
+		t.Run(point, func(t *testing.T) {
+			spec := point + "=kill@1"
+			if point == "upgrade.back" {
+				spec += " upgrade.opened=EIO@1"
+			}
+			m, h := faulty(t, spec)
+			m.note("second.txt", "second")
+			m.upgradeFails(next(t, m.bin))
+			select {
+			case err := <-m.exited:
+				m.gone()
+				var exit *exec.ExitError
+				if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+					t.Fatalf("the daemon was not killed: %v\n%s", err, tail(m.log.String()))
+				}
+			case <-time.After(patience):
+				t.Fatalf("it was not killed\n%s", tail(m.log.String()))
+			}
+			h.c.kill(t, syscall.SIGKILL)
+			h.c.wait(t)
+			m.await("the guard to take the mount away", func() bool { return !isMounted(t, m.point) })
+			m.env = nil
+			m.start()
+			m.settle()
+			for name, want := range map[string]string{heldNote: "held", "second.txt": "second"} {
+				if b, err := os.ReadFile(filepath.Join(m.head(), name)); err != nil || string(b) != want {
+					t.Errorf("%s: %q, %v", name, b, err)
+				}
+			}
+			m.verify()
+			m.umount()
+		})
+	}
+}
