@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -22,12 +23,14 @@ import (
 	"condafs/shelf"
 )
 
-// Handed is what a program is started with that is to go on with another's daemon.
+// Handed is what a program is started with that is to go on with another's daemon, as JSON:
+// either of the two may know fields that the other does not.
 type Handed struct {
-	Image int    // descriptor of the image
-	Other int    // and of the other program
-	Back  string // why this program has the daemon back; "" if it is the new one
-	Stop  bool   // a signal to stop has come before
+	Image int    `json:"image"` // descriptor of the image
+	Self  int    `json:"self"`  // of the program itself; 0 if it only rehearses
+	Other int    `json:"other"` // of the other one
+	Back  string `json:"back"`  // why this program has the daemon back; "" if it is the new one
+	Stop  bool   `json:"stop"`  // a signal to stop has come before
 }
 
 // Takeover is a daemon that another program was, and that this one is to go on with.
@@ -45,20 +48,24 @@ type Takeover struct {
 	gc int // what the garbage collector was set to
 }
 
-// NewTakeover takes the descriptors.
-func NewTakeover(h Handed) *Takeover {
-	t := &Takeover{Handed: h, file: os.NewFile(uintptr(h.Image), "image")}
+// NewTakeover takes a Handed, as JSON.
+func NewTakeover(handed string) (*Takeover, error) {
+	t := &Takeover{}
+	if err := json.Unmarshal([]byte(handed), &t.Handed); err != nil {
+		return nil, fault.New("take over", "", fault.Usage, err)
+	}
+	t.file = os.NewFile(uintptr(t.Image), "image")
+	if t.Self > 0 {
+		_ = unix.Close(t.Self) // it runs, and needs it no more
+	}
 	// Files that are made of descriptors are closed when they are found to be garbage. As
 	// long as the other program may have them back, none may be.
 	t.gc = debug.SetGCPercent(-1)
-	return t
+	return t, nil
 }
 
 // Read reads the image.
 func (t *Takeover) Read() error {
-	if t.file == nil {
-		return fault.New("take over", "", fault.Usage, errors.New("there is no image"))
-	}
 	img, err := handover.Load(t.file)
 	if err != nil {
 		return err
@@ -202,12 +209,21 @@ func (t *Takeover) GiveBack(why error, signals *handover.Signals) error {
 		return why // this is that program
 	}
 	failpoint.Hit(failpoint.UpgradeBack, t.st.Settings.Store)
-	h := Handed{Image: t.Image, Other: t.Other, Back: why.Error(), Stop: t.Stop || signals.Hold() != nil}
-	files := []int{h.Image}
+	other := handover.Inherited(t.Other)
+	self, err := handover.Self()
+	if err != nil {
+		return errors.Join(why, err)
+	}
+	h := Handed{Image: t.Image, Self: t.Other, Other: self.FD(), Back: why.Error(), Stop: t.Stop || signals.Hold() != nil}
+	files := []int{h.Image, h.Other}
 	if t.mount != nil {
 		files = append(files, t.descriptors()...)
 	}
-	return errors.Join(why, handover.Inherited(h.Other).Replace(h.args(t.st.Settings.MountPoint), files))
+	args, err := h.args(t.st.Settings.MountPoint)
+	if err != nil {
+		return errors.Join(why, err)
+	}
+	return errors.Join(why, other.Replace(args, files))
 }
 
 // resumption is what a daemon is made of, step by step.

@@ -3,10 +3,10 @@ package daemon
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -156,7 +156,11 @@ func (d *daemon) rehearse(ctx context.Context, program *handover.Program) (*cont
 	if err != nil {
 		return nil, err
 	}
-	said, err := program.Rehearse(ctx, []string{TakeoverCommand, "--image", strconv.Itoa(rehearsalImage), "--rehearse"}, f)
+	args, err := Handed{Image: rehearsalImage}.args(d.config.MountPoint, "--rehearse")
+	if err != nil {
+		return nil, err
+	}
+	said, err := program.Rehearse(ctx, args, f)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return nil, err
 	}
@@ -174,15 +178,12 @@ const TakeoverCommand = "takeover"
 const GuardFD = 3
 
 // args are the arguments that hand it over.
-func (h Handed) args(mountPoint string) []string {
-	args := []string{TakeoverCommand, "--image", strconv.Itoa(h.Image), "--other", strconv.Itoa(h.Other)}
-	if h.Back != "" {
-		args = append(args, "--back", h.Back)
+func (h Handed) args(mountPoint string, more ...string) ([]string, error) {
+	b, err := json.Marshal(h)
+	if err != nil {
+		return nil, fault.New("hand over", "", fault.Other, err)
 	}
-	if h.Stop {
-		args = append(args, "--stop")
-	}
-	return append(args, "--", mountPoint)
+	return append(append([]string{TakeoverCommand, "--handed", string(b)}, more...), "--", mountPoint), nil
 }
 
 // pause stops all that changes anything, clients last; begun is when those stopped. All
@@ -343,12 +344,17 @@ func (d *daemon) exec(u *upgrade, self *handover.Program, st state) error {
 		log.Error("closing the store", "err", err.Error()) // whoever opens it next mends it
 	}
 	failpoint.Hit(failpoint.UpgradeClosed, d.config.Store)
-	h := Handed{Image: int(f.Fd()), Other: self.FD(), Stop: d.config.Signals.Hold() != nil}
-	files = append(files, h.Image)
-	err = u.program.Replace(h.args(d.config.MountPoint), append(files, h.Other))
+	// What fails from here on can't be undone by going on.
+	h := Handed{Image: int(f.Fd()), Self: u.program.FD(), Other: self.FD(), Stop: d.config.Signals.Hold() != nil}
+	files = append(files, h.Image, h.Self, h.Other)
+	args, err := h.args(d.config.MountPoint)
+	if err == nil {
+		err = u.program.Replace(args, files)
+	}
 	log.Error("the new program does not run; the old one begins again", "err", err.Error())
-	h.Other, h.Back = u.program.FD(), err.Error()
-	err = errors.Join(err, self.Replace(h.args(d.config.MountPoint), append(files, h.Other)))
+	h.Self, h.Other, h.Back = h.Other, h.Self, err.Error()
+	args, aerr := h.args(d.config.MountPoint)
+	err = errors.Join(err, aerr, self.Replace(args, files))
 	// Neither runs. What is on disk is whole: the next daemon goes on with it.
 	log.Error("failed", "err", err.Error())
 	os.Exit(1)

@@ -26,7 +26,10 @@ import (
 func next(t *testing.T, bin string) string {
 	t.Helper()
 	path := filepath.Join(filepath.Dir(bin), "next-"+filepath.Base(bin))
-	if err := os.Link(bin, path); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	if err := os.Link(bin, path); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -40,6 +43,16 @@ func (m *mount) upgradeTo(bin string) control.Upgrade {
 	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 	if err != nil || exe != bin || u.State != control.UpgradeDone || u.PID != pid {
 		m.t.Errorf("%s runs, want %s (%v): %+v", exe, bin, err, u)
+	}
+	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	if err != nil || len(fds) == 0 {
+		m.t.Errorf("%v: %v", fds, err)
+	}
+	for _, fd := range fds {
+		to, err := os.Readlink(fd)
+		if err == nil && (strings.HasPrefix(to, filepath.Dir(bin)+"/") || strings.Contains(to, "condafs-image")) {
+			m.t.Errorf("%s is left open", to)
+		}
 	}
 	return u
 }

@@ -12,7 +12,7 @@ import (
 
 // takeoverCommand is what a daemon starts another program with that is to take its place.
 func (a *app) takeoverCommand() *cobra.Command {
-	h := daemon.Handed{Image: -1, Other: -1}
+	var handed string
 	var rehearse, guard bool
 	cmd := &cobra.Command{
 		Use:    daemon.TakeoverCommand + " [MOUNTPOINT]",
@@ -23,7 +23,10 @@ func (a *app) takeoverCommand() *cobra.Command {
 			if guard {
 				return guardMount(args)
 			}
-			t := daemon.NewTakeover(h)
+			t, err := daemon.NewTakeover(handed)
+			if err != nil {
+				return err
+			}
 			if !rehearse {
 				return a.takeOver(t)
 			}
@@ -34,10 +37,9 @@ func (a *app) takeoverCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.IntVar(&h.Image, "image", -1, "`descriptor` of the image")
-	f.IntVar(&h.Other, "other", -1, "`descriptor` of the other program")
-	f.StringVar(&h.Back, "back", "", "`why` the other program could not take over")
-	f.BoolVar(&h.Stop, "stop", false, "a signal to stop has come before")
+	// More goes into handed, and not into flags of its own: programs of other versions must
+	// understand each other.
+	f.StringVar(&handed, "handed", "", "what the other program hands over, as JSON")
 	f.BoolVar(&rehearse, "rehearse", false, "only say whether this program could")
 	f.BoolVar(&guard, "guard", false, "take the mount away if the daemon ends meanwhile")
 	return cmd
