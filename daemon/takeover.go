@@ -282,6 +282,7 @@ func (r *resumption) resume() (*daemon, error) {
 	if d.mount, err = fs.Resume(d.engine, refs, t.mount, c.mountOptions(shelfPath)); err != nil {
 		return nil, err
 	}
+	r.procs.Disown()
 	t.socket = os.NewFile(uintptr(t.st.Listener), "socket")
 	d.listener, err = control.Inherit(t.socket, c.Socket)
 	return d, err
