@@ -1,12 +1,16 @@
 package cow
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"condafs/fault"
 	"condafs/hashing"
+	"condafs/index"
 )
 
 // FuzzMark: what lies in the attribute is refused, or means the same when it is written again.
@@ -69,6 +73,66 @@ func FuzzGained(f *testing.F) {
 		}
 		if again.dirs["pkgs"]["new-1-0"] == nil {
 			t.Error("the record that followed is lost")
+		}
+	})
+}
+
+// FuzzRecovered: whatever a dead daemon has left of a session, the next one begins, and
+// keeps nothing but what is in the session's own directory out of it.
+func FuzzRecovered(f *testing.F) {
+	manifest := []byte(`{"Path":"cGtncy9hLTEtMA==","Public":{"Kind":4},"PublicTree":"AAAA","Overlay":[{"Rel":"Zg==","Digest":""}]}`)
+	f.Add(`{"members":[{"pid":1,"start":1}],"closed":true}`, manifest, true, []byte(`{"Path":"cGtncy9hLTEtMA==","Drop":true}`+"\n"), []byte("pkgs/b-1-0"))
+	f.Add(`{"kept":true,"outcome":{"exit_code":1}}`, []byte(`{"Path":"Li4vLi4veA=="}`), true, []byte(nil), []byte("../../x"))
+	f.Add(`{"killed":true,"foreign":true}`, []byte("torn"), false, []byte("\x00"), []byte(nil))
+	dir, err := memDir(f)
+	if err != nil {
+		f.Fatal(err)
+	}
+	w := newWorldAt(f, filepath.Join(dir, "store"))
+	if err := w.e.Close(context.Background()); err != nil {
+		f.Fatal(err)
+	}
+	beside := filepath.Join(dir, "beside")
+	f.Cleanup(func() {
+		w.closeStore()
+		if err := os.RemoveAll(dir); err != nil {
+			f.Error(err)
+		}
+	})
+	f.Fuzz(func(t *testing.T, state string, manifest []byte, sound bool, gains, gone []byte) {
+		s := w.store.SessionDir("x")
+		if sound {
+			manifest = append([]byte(hashing.Sum(manifest).String()+"\n"), manifest...)
+		}
+		err := errors.Join(
+			os.MkdirAll(filepath.Join(s, "upper", "pkgs", "a-1-0"), 0o700), os.MkdirAll(filepath.Join(s, "sealed"), 0o700),
+			os.WriteFile(filepath.Join(s, "upper", "pkgs", "a-1-0", "f"), []byte("f"), 0o600),
+			os.WriteFile(filepath.Join(s, "sealed", "m"+redoSuffix), manifest, 0o600),
+			os.WriteFile(filepath.Join(s, "sealed", "k"+keptSuffix), manifest, 0o600),
+			os.WriteFile(filepath.Join(s, "sealed", "g"+goneSuffix), gone, 0o600),
+			os.WriteFile(filepath.Join(s, "gained"), gains, 0o600),
+			os.WriteFile(beside, []byte("beside"), 0o600))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.store.PutSession(index.SessionRecord{ID: "x", UID: 7, Seq: w.store.Head(), State: state, PID: 1, Start: 1}); err != nil {
+			t.Skip(err) // longer than a record may be
+		}
+		o := w.options()
+		o.Logger = slog.New(slog.DiscardHandler)
+		e, err := New(w.store, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.await()
+		if err := e.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if b, err := os.ReadFile(beside); err != nil || string(b) != "beside" {
+			t.Errorf("beside the store: %q, %v", b, err)
+		}
+		if err := errors.Join(w.store.DeleteSession("x"), os.RemoveAll(s)); err != nil {
+			t.Fatal(err)
 		}
 	})
 }
