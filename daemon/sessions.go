@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 
+	"condafs/conda"
 	"condafs/control"
 	"condafs/cow"
 	"condafs/fault"
@@ -47,9 +48,11 @@ func (a *api) Start(_ context.Context, r control.StartRequest) (*control.Started
 		return nil, fault.New(op, r.Label, fault.Unsupported, errors.New("the daemon cannot see this process: they are in separate pid namespaces")).
 			WithHint("run the daemon outside of the container, or inside of the same one")
 	}
+	// The command is for people, and is kept: passwords in it are for nobody.
+	command, _ := conda.StripCredentials([]byte(r.Command))
 	s, err := a.daemon.engine.StartSession(cow.StartOptions{
 		PID: a.peer.PID, UID: a.peer.UID, GID: a.peer.GID,
-		Label: r.Label, Command: r.Command, Ephemeral: r.Ephemeral, OnFailure: cow.OnFailure(r.OnFailure), BesideShelf: r.BesideShelf,
+		Label: r.Label, Command: string(command), Ephemeral: r.Ephemeral, OnFailure: cow.OnFailure(r.OnFailure), BesideShelf: r.BesideShelf,
 	})
 	if err != nil {
 		return nil, err

@@ -28,6 +28,7 @@ type File struct {
 	Body string
 	Exec bool
 	Link string
+	Bits int64 // of the mode: 0o4000 sets the user's id, 0o2000 the group's
 }
 
 // Package describes a package to make.
@@ -127,6 +128,7 @@ func (f File) header() tar.Header {
 	if f.Exec {
 		h.Mode = 0o775
 	}
+	h.Mode |= f.Bits
 	if f.Link != "" {
 		h.Typeflag, h.Linkname, h.Size, h.Mode = tar.TypeSymlink, f.Link, 0, 0o777
 	}
