@@ -28,15 +28,16 @@ func (m *mount) by(uid int, args ...string) string {
 }
 
 // TestCommandLinesStayTheirUsers: what a user's commands were is shown to that user and to the owner, and to nobody else;
-// and a password in one is not even kept.
+// and a password in one is not even kept. What a client writes addresses into is given to its user alone.
 func TestCommandLinesStayTheirUsers(t *testing.T) {
 	needRoot(t)
 	needBinary(t)
 	m := newMount(t, "--allow-other")
 	const secret, token = "hunter2-password", "tk-0123-token"
+	const own = "correct-horse" // in files that only their user is given
 	const others = "private-channel"
 	before := query[[]control.Commit](m, "log")
-	m.by(otherUID, "run", "--label", "a-label", "--", "sh", "-c", `echo x > "$CONDAFS_MOUNT/pkgs/notes.txt"`, "https://me:"+secret+"@example.invalid/t/"+token+"/"+others)
+	m.by(otherUID, "run", "--label", "a-label", "--", "sh", "-c", `cd "$CONDAFS_MOUNT/pkgs" && mkdir -p cache && echo https://me:`+own+`@example.invalid/x >> urls.txt && echo '{"`+own+`": 1}' > cache/abcd1234.json`, "https://me:"+secret+"@example.invalid/t/"+token+"/"+others)
 	m.settle()
 	if log := query[[]control.Commit](m, "log"); len(log) <= len(before) {
 		t.Fatalf("nothing was committed: %+v", log)
@@ -51,6 +52,13 @@ func TestCommandLinesStayTheirUsers(t *testing.T) {
 			if shown := strings.Contains(out, others) && strings.Contains(out, "a-label"); shown != its {
 				t.Errorf("%v shows uid %d the command: %v: %s", args, uid, shown, out)
 			}
+		}
+	}
+	for _, uid := range []int{otherUID, thirdUID} {
+		c := plainClient("a reader", uid, "/bin/sh", []string{"sh", "-c", `cat "$0"/urls.txt "$0"/cache/*.json 2>&1; ls -R "$0"`, m.pkgs()})
+		atOnce(t, c)
+		if its := strings.Count(c.stdout.String(), own) == 2; c.err != nil || its != (uid == otherUID) || !its && strings.Contains(c.stdout.String(), own) {
+			t.Errorf("uid %d is given %s%s: %v", uid, c.stdout.String(), c.stderr.String(), c.err)
 		}
 	}
 	m.umount()
