@@ -12,8 +12,16 @@ import (
 	"condafs/internal/longrun"
 )
 
-// What most tests install: 33 packages of all kinds.
-const app = "app03"
+// app is what most tests install: packages of all kinds, 16 with what they depend on, or 33.
+var app = specs("odd,lib11,pure07,old00", "app03")
+
+// specs chooses between what tests install by default and in long runs.
+func specs(normal, long string) string {
+	if longrun.Wanted() {
+		return long
+	}
+	return normal
+}
 
 // envs makes a directory for environments and returns a namer of prefixes in it.
 func envs(t *testing.T) func(name string, i int) string {
@@ -101,7 +109,7 @@ func TestOneSessionForSeveralCommands(t *testing.T) {
 }
 
 // rattlerApp has no package without info/paths.json in it: see TestRattlerAndOldPackages.
-const rattlerApp = "app05,odd"
+var rattlerApp = specs("lib11,pure07,odd", "app05,odd")
 
 func TestRattlerClients(t *testing.T) {
 	s, env, m := serve(t), envs(t), newMount(t)

@@ -322,10 +322,11 @@ func TestWhoseAreShared(t *testing.T) {
 	s, m := serve(t), newMount(t, "--allow-other")
 	openToOthers(t)
 	env := envs(t)
+	first, second := specs("lib05,odd", "app00"), specs("lib05,odd,pure07", "app03")
 	install := func(uid int, app string, n int) (archives int) {
 		t.Helper()
 		before := s.stats().ArchiveRequests
-		c := conda(t, s, m.pkgs(), env(app+"-"+strconv.Itoa(uid), n), app)
+		c := conda(t, s, m.pkgs(), env(strings.ReplaceAll(app, ",", "-")+"-"+strconv.Itoa(uid), n), app)
 		if uid != 0 {
 			if err := os.Chmod(filepath.Dir(c.prefix), 0o777); err != nil {
 				t.Fatal(err)
@@ -352,26 +353,26 @@ func TestWhoseAreShared(t *testing.T) {
 		m.args = append([]string{"--allow-other"}, args...)
 		m.start()
 	}
-	if install(otherUID, "app00", 0) == 0 {
+	if install(otherUID, first, 0) == 0 {
 		t.Error("nothing was downloaded at first")
 	}
-	if install(otherUID, "app00", 1) != 0 {
+	if install(otherUID, first, 1) != 0 {
 		t.Error("a user does not find what was its own")
 	}
 	if by := shared(); len(by) != 0 {
 		t.Errorf("a user's packages are shared: %v", by)
 	}
-	if install(thirdUID, "app00", 0) == 0 {
+	if install(thirdUID, first, 0) == 0 {
 		t.Error("a user was given another's packages")
 	}
 	again("--trust", strconv.Itoa(otherUID))
-	if install(otherUID, "app03", 0) == 0 {
+	if install(otherUID, second, 0) == 0 {
 		t.Error("nothing was downloaded at first")
 	}
 	if by := shared(); by[otherUID] == 0 || by[thirdUID] != 0 {
 		t.Errorf("shared: %v", by)
 	}
-	if n := install(thirdUID, "app03", 0); n != 0 {
+	if n := install(thirdUID, second, 0); n != 0 {
 		t.Errorf("%d archives were downloaded that a trusted user had brought", n)
 	}
 	again() // trusted no more
@@ -379,7 +380,7 @@ func TestWhoseAreShared(t *testing.T) {
 		t.Errorf("still shared: %v", by)
 	}
 	again("--share", "none")
-	install(0, "app00", 2)
+	install(0, first, 2)
 	if by := shared(); len(by) != 0 {
 		t.Errorf("root's are shared: %v", by)
 	}
