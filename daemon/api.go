@@ -200,7 +200,8 @@ func (a *api) checkOutside(op, dir string) error {
 	if a.daemon != nil {
 		mount = a.daemon.config.MountPoint
 	}
-	for _, p := range []string{a.store.Dir(), mount} {
+	// The mount first: to look for the store below it would start a session of the daemon's own.
+	for _, p := range []string{mount, a.store.Dir()} {
 		if p == "" {
 			continue
 		}

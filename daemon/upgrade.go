@@ -77,6 +77,10 @@ func (a *api) Upgrade(ctx context.Context, r control.UpgradeRequest, progress co
 	if err := d.freeToUpgrade(); err != nil {
 		return nil, err
 	}
+	// One that lies on the mount could not be read while that does not answer.
+	if err := a.checkOutside("upgrade to", r.Binary); err != nil {
+		return nil, err
+	}
 	program, err := handover.OpenProgram(r.Binary)
 	if err != nil {
 		return nil, err

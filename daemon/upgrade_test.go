@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -97,6 +98,31 @@ func TestBadImages(t *testing.T) {
 	}
 	if err == nil {
 		t.Error("a descriptor that is not open is an image")
+	}
+}
+
+// What becomes of each field when another program takes over; see cow's test of the same name.
+func TestEveryFieldIsHandedOver(t *testing.T) {
+	for _, h := range []struct {
+		of                      any
+		image, restored, unused string
+	}{
+		// Settings go over whole; versions, loggers and signals are each program's own.
+		{Config{}, "Settings", "Version Logger Signals", ""},
+		{daemon{}, "config started", "store engine shelf rattlerShelf procs scrub mount owner listener server served upgraded",
+			"mu endAll stopOnce stop ended endErr handOvers upgrading upgradeMu"},
+	} {
+		typ := reflect.TypeOf(h.of)
+		told := strings.Fields(h.image + " " + h.restored + " " + h.unused)
+		var has []string
+		for i := range typ.NumField() {
+			has = append(has, typ.Field(i).Name)
+		}
+		slices.Sort(told)
+		slices.Sort(has)
+		if !slices.Equal(told, has) {
+			t.Errorf("%s has the fields %v; hand over what is new (upgrade.go, takeover.go), or say here why not: %v", typ.Name(), has, told)
+		}
 	}
 }
 

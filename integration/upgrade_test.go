@@ -375,7 +375,8 @@ func TestUpgradeRefused(t *testing.T) {
 		{"/bin/false", "exit status 1"},
 		{script("plain", "#!/bin/sh\n", 0o644), "it is not executable"},
 		{script("killed", "#!/bin/sh\nkill -KILL $$\n", 0o755), "signal: killed"},
-		{filepath.Join(m.point, "none"), "no such file"},
+		{filepath.Join(filepath.Dir(m.store), "none"), "no such file"},
+		{filepath.Join(m.pkgs(), "bin", "condafs"), "it belongs to condafs itself"},
 	} {
 		if got := m.upgradeFails(c.bin); !strings.Contains(got, c.says) || !strings.Contains(got, c.bin) {
 			t.Errorf("%s: %s", c.bin, got)
@@ -391,7 +392,7 @@ func TestUpgradeRefused(t *testing.T) {
 		t.Errorf("only rehearsed: %+v", u)
 	}
 	h.end()
-	m.settle()
+	m.settle() // and no session of the daemon's own is left
 	m.umount()
 }
 

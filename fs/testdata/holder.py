@@ -1,5 +1,6 @@
-"""Holds a file being written, a mapping, a lock, an open directory half read, a working directory, a removed file and
-a file of a package (or another that was committed), below the directory given. For each line that it reads it uses all of them, checks them and says ok."""
+"""Holds a file being written, a mapping, locks, one of which somebody waits for, an open directory half read, a working
+directory, a removed file and a file of a package (or another that was committed), below the directory given. For each line
+that it reads it uses all of them, checks them and says ok."""
 import fcntl
 import mmap
 import os
@@ -20,6 +21,13 @@ lock = open("lockfile", "w")
 fcntl.flock(lock, fcntl.LOCK_EX)
 record_lock = open("records", "w+")
 fcntl.lockf(record_lock, fcntl.LOCK_EX, 10)
+waits_for = open("waited-for", "w+")
+fcntl.lockf(waits_for, fcntl.LOCK_EX)
+waiter = os.fork()
+if waiter == 0:  # waits for the lock until the end
+    with open("waited-for", "r+") as f:
+        fcntl.lockf(f, fcntl.LOCK_EX)
+    os._exit(0)
 removed = open("removed", "w+b", buffering=0)
 removed.write(b"removed")
 os.unlink("removed")
@@ -75,4 +83,7 @@ for line in sys.stdin:
 seen.update(entry.name for entry in directory)
 assert len(seen) == 400, f"{len(seen)} of 400 entries were listed"
 directory.close()
+assert os.waitpid(waiter, os.WNOHANG) == (0, 0), "the waiting process has got the lock"
+fcntl.lockf(waits_for, fcntl.LOCK_UN)
+assert os.waitpid(waiter, 0)[1] == 0
 print("ended", flush=True)
