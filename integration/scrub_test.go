@@ -43,7 +43,7 @@ func TestScrubUnderClients(t *testing.T) {
 		for _, c := range clients {
 			c.start(t)
 		}
-		for range 4 {
+		for range 3 {
 			for range 1 + rng.IntN(3) {
 				damageBlob(t, rng, m.store, nil)
 			}
