@@ -13,6 +13,8 @@ import (
 
 	"condafs/fault"
 	"condafs/internal/failpoint"
+
+	"golang.org/x/sys/unix"
 )
 
 // formatVersion is the version of everything in a store's directory. A change that an
@@ -103,10 +105,19 @@ func writeIdentityOf(dir, uuid string) (identity, error) {
 		return identity{}, fault.New("make store", dir, fault.Other, err)
 	}
 	failpoint.Hit(failpoint.IdentityRenamed, dir)
-	if err := syncDir(dir); err != nil {
+	if err := syncNew(dir); err != nil {
 		return identity{}, fault.New("make store", dir, fault.Other, err)
 	}
 	return id, nil
+}
+
+// syncNew makes a new store's directory durable, and all directories above it that were made for it, whoever made them.
+func syncNew(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), unix.Syncfs(int(f.Fd())), f.Close())
 }
 
 func newUUID() string {

@@ -7,10 +7,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,6 +53,41 @@ func TestPowerCut(t *testing.T) {
 			}
 			t.Logf("%d commits were promised, and kept", p.commits)
 		})
+	}
+}
+
+// A new store's database has a name that no power failure takes before the first byte of content is written.
+func TestDatabaseIsNamedBeforeContent(t *testing.T) {
+	p := &cutting{t: t, rng: rand.New(rand.NewPCG(1, 1)), disk: lossyfs.New(lossyfs.Strict), promised: make(map[string]string)}
+	mnt := t.TempDir()
+	m, err := p.disk.Mount(mnt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := m.Unmount(); err != nil {
+			t.Error(err)
+		}
+	}()
+	unnamed := make(map[string]bool)
+	var early []string
+	p.disk.Inject(func(o lossyfs.Op) lossyfs.Verdict {
+		switch {
+		case o.Kind == lossyfs.Create && filepath.Dir(o.Path) == "store":
+			unnamed[o.Path] = true
+		case o.Kind == lossyfs.Sync && o.Path == "store":
+			clear(unnamed)
+		case o.Kind.Changes() && strings.HasPrefix(o.Path, "store/staging/"):
+			early = slices.Collect(maps.Keys(unnamed))
+			return lossyfs.Verdict{PowerOff: true}
+		}
+		return lossyfs.Verdict{}
+	})
+	p.runChild(mnt)
+	// The reserve is room and no content.
+	early = slices.DeleteFunc(early, func(name string) bool { return name == "store/"+reserveName })
+	if !p.disk.Off() || len(early) > 0 {
+		t.Errorf("content is written, and these have no name on disk yet: %q", early)
 	}
 }
 

@@ -132,6 +132,11 @@ func (s *Store) open() (err error) {
 	if s.db, err = openDB(s.dir, s.says); err != nil {
 		return err
 	}
+	// Badger has made its own files durable. The name of their directory must be so before anything else can be: content without
+	// a database is a store that has lost it. Each time, since whoever made it may have been killed here.
+	if err := s.root.Sync(); err != nil {
+		return fault.New("open store", s.dir, fault.Other, err)
+	}
 	failpoint.Hit(failpoint.OpenDatabase, s.dir)
 	s.pins = newPins(func(seq Seq) { s.db.SetDiscardTs(uint64(seq)) })
 	if in := s.inherit; in != nil {
