@@ -10,8 +10,8 @@
 // Clients here do nothing but work on files, while real ones also start an interpreter, solve and compile. So these
 // ratios are larger than what users see.
 //
-// [Compare] compares places. [RunStores] shows what the size of the store costs.
+// [Compare] compares places. [RunFiles] compares single operations on files. [RunStores] shows what the size of the store costs.
 //
 // Files: plan.go says what is measured, run.go does it, place.go prepares caches, mount.go mounts, figure.go makes
-// figures of runs, report.go prints them; stores.go and fill.go measure stores of several sizes.
+// figures of runs, report.go prints them; files.go and worker.go measure operations on files, stores.go and fill.go stores of several sizes.
 package bench

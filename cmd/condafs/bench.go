@@ -44,6 +44,7 @@ The machine should have nothing else to do. No network is used, and nothing is l
 behind.`,
 		Example: `  condafs bench --quick
   condafs bench -n 32 --repeat 5 --json
+  condafs bench files
   condafs bench store --sizes 100,1000,10000`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -76,8 +77,56 @@ behind.`,
 	f.IntVar(&o.rounds, "repeat", 3, "measure everything so many times")
 	cmd.Flags().IntVarP(&o.n, "clients", "n", 8, "clients where there are many")
 	cmd.Flags().BoolVar(&o.quick, "quick", false, "a small channel, and measure once unless --repeat is given")
-	cmd.AddCommand(a.benchStoreCommand(&o))
+	cmd.AddCommand(a.benchStoreCommand(&o), a.benchFilesCommand(&o))
 	return cmd
+}
+
+func (a *app) benchFilesCommand(o *benchOptions) *cobra.Command {
+	var f bench.FilesOptions
+	cmd := &cobra.Command{
+		Use:   "files",
+		Short: "Measure work on single files, natively and on condafs",
+		Long: `bench files unpacks a package of many small files and one with a large file, and reads
+them again, on a native directory, through the plain mount and under ` + "`condafs run`" + `, and
+prints medians and their ratios. As root it also reads with the kernel's caches dropped.`,
+		Example: "  condafs bench files --repeat 5",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p, err := a.benchPlan(cmd, o)
+			if err != nil {
+				return err
+			}
+			if f.Files < 1 || f.Bytes < 1 {
+				return fault.New("bench", "", fault.Usage, errors.New("--files and --bytes must be at least 1"))
+			}
+			b := newBar(a.err)
+			p.Progress = b.steps
+			r, err := bench.RunFiles(cmd.Context(), p, f)
+			b.Close()
+			if err != nil {
+				return err
+			}
+			return a.show(r, r.WriteTable)
+		},
+	}
+	cmd.Flags().IntVar(&f.Files, "files", 20000, "small `files`, of up to 8 KiB")
+	cmd.Flags().IntVar(&f.Bytes, "bytes", 1<<30, "size of the large file")
+	return cmd
+}
+
+// benchWorkerCommand is what bench files starts.
+func (a *app) benchWorkerCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:                bench.WorkerCommand,
+		Hidden:             true,
+		DisableFlagParsing: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			if s := bench.WorkerMain(args, a.out, a.err); s != 0 {
+				return status(s)
+			}
+			return nil
+		},
+	}
 }
 
 func (a *app) benchStoreCommand(o *benchOptions) *cobra.Command {

@@ -39,6 +39,22 @@ func TestBench(t *testing.T) {
 	leavesNothing(t, scratch)
 }
 
+func TestBenchFiles(t *testing.T) {
+	h := newHost(t)
+	scratch := h.mkdir("scratch")
+	var r bench.FilesReport
+	h.json(&r, "bench", "files", "--files", "50", "--bytes", "100000", "--repeat", "1", "--dir", scratch)
+	if len(r.Figures) < 15 {
+		t.Errorf("%d figures", len(r.Figures))
+	}
+	for _, f := range r.Figures {
+		if f.Seconds <= 0 || f.Ratio <= 0 || len(f.Samples) != 1 {
+			t.Errorf("%+v", f)
+		}
+	}
+	leavesNothing(t, scratch)
+}
+
 func TestBenchStore(t *testing.T) {
 	h := newHost(t)
 	scratch := h.mkdir("scratch")

@@ -1,0 +1,195 @@
+package bench
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// WorkerCommand is the hidden command under which the condafs binary does one thing to files and prints a [worked].
+const WorkerCommand = "bench-worker"
+
+// worked is what a worker says, as one line of JSON.
+type worked struct {
+	Seconds float64 `json:"seconds"`
+	Files   int     `json:"files"`
+}
+
+// WorkerMain does one thing to a package directory and returns its exit status:
+//
+//	extract DIR FILES   makes it, with so many small files, as a client does that unpacks an archive
+//	write DIR BYTES     makes it, with one large file
+//	walk DIR            stats all that is in it, a second time
+//	read DIR            opens, reads and closes all files, a second time
+//	cold DIR            reads all files once
+func WorkerMain(args []string, stdout, stderr io.Writer) int {
+	w, err := doWork(args)
+	if err == nil {
+		err = json.NewEncoder(stdout).Encode(w)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func doWork(args []string) (worked, error) {
+	if len(args) < 2 {
+		return worked{}, errors.New("usage: bench-worker OPERATION DIR [NUMBER]")
+	}
+	dir, number := args[1], 0
+	if len(args) > 2 {
+		var err error
+		if number, err = strconv.Atoi(args[2]); err != nil {
+			return worked{}, err
+		}
+	}
+	switch args[0] {
+	case "extract":
+		return makePackage(dir, number, smallFile)
+	case "write":
+		return makePackage(dir, 1, func(int) []byte { return noise(number) })
+	case "walk":
+		return again(dir, func(string) error { return nil })
+	case "read":
+		return again(dir, readFile)
+	case "cold":
+		return through(dir, readFile)
+	}
+	return worked{}, fmt.Errorf("no operation %q", args[0])
+}
+
+// noise is not worth compressing, and the same each time.
+func noise(size int) []byte {
+	b := make([]byte, size)
+	x := uint64(size) | 1
+	for i := range b {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		b[i] = byte(x)
+	}
+	return b
+}
+
+var smallNoise = noise(8 << 10)
+
+// smallFile has 100 bytes to 8 KiB, and differs from all others.
+func smallFile(i int) []byte {
+	return append([]byte(strconv.Itoa(i)+"\n"), smallNoise[:100+i*37%(len(smallNoise)-200)]...)
+}
+
+// makePackage makes a package whose own list of files proves it. What is not a client's work comes before the clock starts.
+func makePackage(dir string, files int, content func(i int) []byte) (worked, error) {
+	type entry struct {
+		Path   string `json:"_path"`
+		Type   string `json:"path_type"`
+		SHA256 string `json:"sha256"`
+		Size   int    `json:"size_in_bytes"`
+	}
+	list := make([]entry, files)
+	for i := range list {
+		b := content(i)
+		sum := sha256.Sum256(b)
+		list[i] = entry{fmt.Sprintf("lib/d%02d/f%05d.py", i%40, i), "hardlink", hex.EncodeToString(sum[:]), len(b)}
+	}
+	base := filepath.Base(dir)
+	id := map[string]any{"name": packageName, "version": "1.0", "build": base[strings.LastIndexByte(base, '-')+1:], "build_number": 0, "subdir": "linux-64", "depends": []string{}}
+	metadata := map[string]any{"info/index.json": id, "info/paths.json": map[string]any{"paths": list, "paths_version": 1}}
+	started := time.Now()
+	for _, sub := range []string{"info", "lib"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			return worked{}, err
+		}
+	}
+	for i, e := range list {
+		if i < 40 {
+			if err := os.Mkdir(filepath.Dir(filepath.Join(dir, e.Path)), 0o755); err != nil {
+				return worked{}, err
+			}
+		}
+		if err := unpack(filepath.Join(dir, e.Path), content(i)); err != nil {
+			return worked{}, err
+		}
+	}
+	for name, v := range metadata {
+		if err := writeJSON(filepath.Join(dir, name), v); err != nil {
+			return worked{}, err
+		}
+	}
+	id["fn"], id["url"] = base+".conda", "http://localhost/linux-64/"+base+".conda"
+	err := writeJSON(filepath.Join(dir, "info", "repodata_record.json"), id)
+	return worked{time.Since(started).Seconds(), files}, err
+}
+
+func writeJSON(path string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return unpack(path, b)
+}
+
+// unpack does to one file what Python's tarfile does.
+func unpack(path string, content []byte) error {
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		return err
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		return err
+	}
+	at := time.Unix(1_700_000_000, 0)
+	return os.Chtimes(path, at, at)
+}
+
+// again goes through a directory twice, and takes the time of the second.
+func again(dir string, do func(path string) error) (worked, error) {
+	if w, err := through(dir, do); err != nil {
+		return w, err
+	}
+	return through(dir, do)
+}
+
+// through stats everything in a directory and does something to each file of the package's payload.
+func through(dir string, do func(path string) error) (w worked, err error) {
+	started := time.Now()
+	err = filepath.WalkDir(filepath.Join(dir, "lib"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if _, err := os.Lstat(path); err != nil || d.IsDir() {
+			return err
+		}
+		w.Files++
+		return do(path)
+	})
+	w.Seconds = time.Since(started).Seconds()
+	return w, err
+}
+
+var readBuffer = make([]byte, 1<<20)
+
+func readFile(path string) (err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	for {
+		if _, err := f.Read(readBuffer); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
