@@ -40,9 +40,9 @@ func (m *mount) upgradeTo(bin string) control.Upgrade {
 	m.t.Helper()
 	pid := m.cmd.Process.Pid
 	u := query[control.Upgrade](m, "upgrade", "--binary", bin)
-	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-	if err != nil || exe != bin || u.State != control.UpgradeDone || u.PID != pid {
-		m.t.Errorf("%s runs, want %s (%v): %+v", exe, bin, err, u)
+	exe := m.runs()
+	if exe != bin || u.State != control.UpgradeDone || u.PID != pid {
+		m.t.Errorf("%s runs, want %s: %+v", exe, bin, u)
 	}
 	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 	if err != nil || len(fds) == 0 {
@@ -50,11 +50,21 @@ func (m *mount) upgradeTo(bin string) control.Upgrade {
 	}
 	for _, fd := range fds {
 		to, err := os.Readlink(fd)
-		if err == nil && (strings.HasPrefix(to, filepath.Dir(bin)+"/") || strings.Contains(to, "condafs-image")) {
+		if err == nil && (strings.HasSuffix(to, filepath.Base(bin)) || strings.Contains(to, "condafs-image")) {
 			m.t.Errorf("%s is left open", to)
 		}
 	}
 	return u
+}
+
+// runs returns the daemon's program, by the name that tests know it by.
+func (m *mount) runs() string {
+	m.t.Helper()
+	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", m.cmd.Process.Pid))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return filepath.Join(filepath.Dir(m.bin), filepath.Base(exe))
 }
 
 // upgradeFails asks for an upgrade that must fail, and returns the line that says why.
@@ -362,7 +372,6 @@ func TestUpgradeRefused(t *testing.T) {
 	m := newMount(t)
 	m.note(heldNote, "held")
 	h := m.hold(false)
-	pid := m.cmd.Process.Pid
 	script := func(name, text string, mode os.FileMode) string {
 		path := filepath.Join(filepath.Dir(m.store), name)
 		if err := os.WriteFile(path, []byte(text), mode); err != nil {
@@ -383,9 +392,8 @@ func TestUpgradeRefused(t *testing.T) {
 		}
 		h.check()
 	}
-	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-	if err != nil || exe != m.bin {
-		t.Errorf("%s runs, want %s (%v)", exe, m.bin, err)
+	if exe := m.runs(); exe != m.bin {
+		t.Errorf("%s runs, want %s", exe, m.bin)
 	}
 	u := query[control.Upgrade](m, "upgrade", "--dry-run")
 	if u.State != control.UpgradeRehearsed || u.Sessions == 0 || m.status().Upgraded != nil {
@@ -431,14 +439,12 @@ func TestUpgradeGoesBack(t *testing.T) {
 			}
 			const says = "input/output error"
 			m, h := faulty(t, c.spec)
-			pid := m.cmd.Process.Pid
 			if got := m.upgradeFails(next(t, m.bin)); !strings.Contains(got, says) || !strings.Contains(got, "the old version goes on") {
 				t.Errorf("it says %s", got)
 			}
 			h.check()
-			exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-			if err != nil || exe != m.bin {
-				t.Errorf("%s runs, want %s (%v)", exe, m.bin, err)
+			if exe := m.runs(); exe != m.bin {
+				t.Errorf("%s runs, want %s", exe, m.bin)
 			}
 			if u := m.status().Upgraded; u == nil || u.State != control.UpgradeFailed || !strings.Contains(u.Why, says) {
 				t.Errorf("the status says %+v", u)
