@@ -17,6 +17,7 @@ import (
 	"condafs/fs"
 	"condafs/handover"
 	"condafs/internal/failpoint"
+	"condafs/proc"
 )
 
 // How long parts of an upgrade may take before it is given up.
@@ -150,13 +151,14 @@ func (d *daemon) rehearse(ctx context.Context, program *handover.Program) (*cont
 		State: control.UpgradeRehearsed, From: d.config.Version, PID: os.Getpid(), MountPoint: d.config.MountPoint, Time: time.Now(),
 	}
 	// Of what is only for the new program to keep, this one is told nothing.
-	img, _, err := d.draw(state{Settings: d.config.Settings, Started: d.started, Lock: -1, Listener: -1, Guard: -1, Upgrade: report})
+	drawn, err := d.draw(state{Settings: d.config.Settings, Started: d.started, Lock: -1, Listener: -1, Guard: -1, Upgrade: report})
 	goOn()
 	report.PauseMS = milliseconds(monotonic() - begun)
 	if err != nil {
 		return nil, err
 	}
-	f, err := img.Store()
+	proc.Close(drawn.held)
+	f, err := drawn.img.Store()
 	if err != nil {
 		return nil, err
 	}
@@ -224,14 +226,23 @@ func (d *daemon) pause(ctx context.Context) (goOn func(), begun int64, err error
 	return goOn, begun, nil
 }
 
-// draw makes the image of the paused daemon. It returns the descriptors that must go with
-// it.
-func (d *daemon) draw(st state) (*handover.Image, []int, error) {
+// drawn is an image and the descriptors that must go with it.
+type drawn struct {
+	img   *handover.Image
+	files []int
+	held  []proc.Held // of files, those that the caller closes
+}
+
+// draw makes the image of the paused daemon.
+func (d *daemon) draw(st state) (*drawn, error) {
 	mount, engine, err := d.mount.Draw()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	held := d.procs.Draw()
+	held, err := d.procs.Draw()
+	if err != nil {
+		return nil, err
+	}
 	img := &handover.Image{}
 	err = errors.Join(img.Put(partDaemon, st), img.Put(partMount, mount), img.Put(partEngine, engine), img.Put(partProcesses, held))
 	if d.shelf != nil {
@@ -241,10 +252,11 @@ func (d *daemon) draw(st state) (*handover.Image, []int, error) {
 		err = errors.Join(err, img.Put(partRattler, d.rattlerShelf.Draw()))
 	}
 	if err != nil {
-		return nil, nil, err
+		proc.Close(held)
+		return nil, err
 	}
 	t := &Takeover{st: st, mount: mount, engine: engine, held: held}
-	return img, t.descriptors(), nil
+	return &drawn{img, t.descriptors(), held}, nil
 }
 
 // replace has the upgrade's program take this one's place, and returns if that fails
@@ -330,15 +342,20 @@ func (d *daemon) exec(u *upgrade, self *handover.Program, st state) error {
 	}
 	defer unix.Close(lock) //nolint:errcheck // another descriptor of what the store has
 	st.Lock = lock
-	img, files, err := d.draw(st)
+	drawn, err := d.draw(st)
 	if err != nil {
 		return err
 	}
-	f, err := img.Store()
+	defer proc.Close(drawn.held)
+	f, err := drawn.img.Store()
 	if err != nil {
 		return err
 	}
 	defer f.Close() //nolint:errcheck // in memory
+	files := append(drawn.files, int(f.Fd()), u.program.FD(), self.FD())
+	if err := handover.Own(files); err != nil { // they are; one that is not open shows now
+		return err
+	}
 	if err := failpoint.Err(failpoint.UpgradeDrawn, d.config.Store); err != nil {
 		return fault.New("upgrade", d.config.MountPoint, fault.Other, err)
 	}
@@ -350,7 +367,6 @@ func (d *daemon) exec(u *upgrade, self *handover.Program, st state) error {
 	failpoint.Hit(failpoint.UpgradeClosed, d.config.Store)
 	// What fails from here on can't be undone by going on.
 	h := Handed{Image: int(f.Fd()), Self: u.program.FD(), Other: self.FD(), Stop: d.config.Signals.Hold() != nil}
-	files = append(files, h.Image, h.Self, h.Other)
 	args, err := h.args(d.config.MountPoint)
 	if err == nil {
 		err = u.program.Replace(args, files)

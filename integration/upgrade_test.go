@@ -267,6 +267,11 @@ func TestUpgradeUnderClients(t *testing.T) {
 		conda(t, s, m.pkgs(), env("run", 0), app).under(m),
 		rattler(t, s, m.rattler(), env("rattler", 0), app).under(m),
 	}
+	// Sessions begin and end all the time: a process may exit at any moment of an upgrade.
+	stop := filepath.Join(filepath.Dir(m.store), "stop")
+	brief := &client{name: "brief clients", cmd: exec.Command("sh", "-c", `while [ ! -e "$1" ]; do ls "$0" > /dev/null || exit 1; done`, m.pkgs(), stop)}
+	brief.cmd.Stderr = &brief.stderr
+	brief.start(t)
 	end := m.asking()
 	done := make(chan struct{})
 	go func() {
@@ -282,6 +287,13 @@ func TestUpgradeUnderClients(t *testing.T) {
 			m.upgradeTo([]string{next(t, m.bin), m.bin}[times%2])
 			times++
 		}
+	}
+	if err := os.WriteFile(stop, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	brief.wait(t)
+	if brief.err != nil {
+		t.Errorf("%v: %s", brief.err, brief.stderr.String())
 	}
 	t.Logf("%d upgrades; the longest request took %v", times, end())
 	if times == 0 {

@@ -1,6 +1,10 @@
 package proc
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
+
+	"condafs/fault"
+)
 
 // Held is the pidfd of a watched process, which knows how it has ended even when nobody
 // else does.
@@ -9,15 +13,28 @@ type Held struct {
 	FD int
 }
 
-// Draw lists the pidfds, for a program that takes this one's place.
-func (t *Linux) Draw() []Held {
+// Draw returns other descriptors of the pidfds, for a program that takes this one's place:
+// the table closes its own when a process exits. The caller closes them.
+func (t *Linux) Draw() ([]Held, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var list []Held
 	for _, w := range t.byFD {
-		list = append(list, Held{w.id, w.fd})
+		fd, err := unix.FcntlInt(uintptr(w.fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			Close(list)
+			return nil, fault.New("hold process", w.id.String(), fault.Other, err)
+		}
+		list = append(list, Held{w.id, fd})
 	}
-	return list
+	return list, nil
+}
+
+// Close closes what Draw has returned.
+func Close(list []Held) {
+	for _, h := range list {
+		unix.Close(h.FD) //nolint:errcheck // a pidfd has nothing to lose
+	}
 }
 
 // Inherit gives the table the pidfds that another one has drawn, before anything is
