@@ -94,7 +94,7 @@ func (d *drawing) session(s *Session) (sessionImage, error) {
 		img.Members = append(img.Members, memberImage{m.ID, m.UID})
 	}
 	d.e.mu.Unlock()
-	if s.state == stateEnding {
+	if img.State == string(stateEnding) {
 		return img, fault.New("hand over session", s.id, fault.Busy, errors.New("it is being committed"))
 	}
 

@@ -155,6 +155,7 @@ type daemon struct {
 	server   *control.Server // answers on listener
 	served   chan error      // how that has ended
 
+	changing  sync.RWMutex  // read-held by commands that change sessions, held while nothing may
 	handOvers chan *upgrade // what the main loop is to do
 	upgrading sync.Mutex    // held by who does an upgrade, or tries to
 	upgradeMu sync.Mutex

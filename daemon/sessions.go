@@ -50,6 +50,8 @@ func (a *api) Start(_ context.Context, r control.StartRequest) (*control.Started
 	}
 	// The command is for people, and is kept: passwords in it are for nobody.
 	command, _ := conda.StripCredentials([]byte(r.Command))
+	a.daemon.changing.RLock()
+	defer a.daemon.changing.RUnlock()
 	s, err := a.daemon.engine.StartSession(cow.StartOptions{
 		PID: a.peer.PID, UID: a.peer.UID, GID: a.peer.GID,
 		Label: r.Label, Command: string(command), Ephemeral: r.Ephemeral, OnFailure: cow.OnFailure(r.OnFailure), BesideShelf: r.BesideShelf,
@@ -68,6 +70,8 @@ func (a *api) End(ctx context.Context, id string, r control.EndRequest) (*contro
 	if a.daemon == nil {
 		return nil, a.noDaemon("end session")
 	}
+	a.daemon.changing.RLock()
+	defer a.daemon.changing.RUnlock()
 	a.daemon.adoptSurvivors(a.peer.PID, a.peer.UID)
 	rep, err := a.daemon.engine.End(ctx, id, cow.Outcome{ExitCode: r.ExitCode})
 	return report(rep, err)
@@ -77,6 +81,8 @@ func (a *api) Commit(ctx context.Context, id string) (*control.Report, error) {
 	if a.daemon == nil {
 		return nil, a.noDaemon("commit")
 	}
+	a.daemon.changing.RLock()
+	defer a.daemon.changing.RUnlock()
 	rep, err := a.daemon.engine.Commit(ctx, id)
 	return report(rep, err)
 }
@@ -85,6 +91,8 @@ func (a *api) Discard(ctx context.Context, id string) error {
 	if a.daemon == nil {
 		return a.noDaemon("discard")
 	}
+	a.daemon.changing.RLock()
+	defer a.daemon.changing.RUnlock()
 	return a.daemon.engine.Discard(ctx, id)
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -195,35 +196,47 @@ func (h Handed) args(mountPoint string, more ...string) ([]string, error) {
 // pause stops all that changes anything, clients last; begun is when those stopped. All
 // goes on after goOn, or if it fails.
 func (d *daemon) pause(ctx context.Context) (goOn func(), begun int64, err error) {
-	d.scrub.Stop()
-	if err := d.engine.Pause(ctx); err != nil {
-		d.scrub.Start()
+	var undo []func()
+	goOn = func() {
+		for _, f := range slices.Backward(undo) {
+			f()
+		}
+	}
+	defer func() {
+		if err != nil {
+			goOn()
+		}
+	}()
+	if err := d.noChanges(ctx); err != nil {
 		return nil, 0, err
 	}
+	undo = append(undo, d.changing.Unlock)
+	d.scrub.Stop()
+	undo = append(undo, d.scrub.Start)
+	if err := d.engine.Pause(ctx); err != nil {
+		return nil, 0, err
+	}
+	undo = append(undo, d.engine.Continue)
 	for _, s := range d.shelves() {
 		s.Pause()
+		undo = append(undo, s.Continue)
 	}
 	begun = monotonic()
-	resume := func() {
-		for _, s := range d.shelves() {
-			s.Continue()
-		}
-		d.engine.Continue()
-		d.scrub.Start()
-	}
 	if err := d.mount.Pause(requestsPatience); err != nil {
-		resume()
 		return nil, 0, err
 	}
-	goOn = func() {
-		d.mount.Continue()
-		resume()
+	undo = append(undo, d.mount.Continue)
+	return goOn, begun, d.engine.Settle(ctx)
+}
+
+// noChanges waits for commands that change sessions; those that come from then on wait.
+func (d *daemon) noChanges(ctx context.Context) error {
+	for end := time.Now().Add(commandsPatience); !d.changing.TryLock(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) || ctx.Err() != nil {
+			return fault.New("upgrade", d.config.MountPoint, fault.Busy, errors.New("a session is being committed")).WithHint("try again when that is done")
+		}
 	}
-	if err := d.engine.Settle(ctx); err != nil {
-		goOn()
-		return nil, 0, err
-	}
-	return goOn, begun, nil
+	return nil
 }
 
 // drawn is an image and the descriptors that must go with it.

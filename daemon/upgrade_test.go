@@ -110,7 +110,7 @@ func TestEveryFieldIsHandedOver(t *testing.T) {
 		// Settings go over whole; versions, loggers and signals are each program's own.
 		{Config{}, "Settings", "Version Logger Signals", ""},
 		{daemon{}, "config started", "store engine shelf rattlerShelf procs scrub mount owner listener server served upgraded",
-			"mu endAll stopOnce stop ended endErr handOvers upgrading upgradeMu"},
+			"mu endAll stopOnce stop ended endErr changing handOvers upgrading upgradeMu"},
 	} {
 		typ := reflect.TypeOf(h.of)
 		told := strings.Fields(h.image + " " + h.restored + " " + h.unused)

@@ -269,7 +269,7 @@ func TestUpgradeUnderClients(t *testing.T) {
 	}
 	// Sessions begin and end all the time: a process may exit at any moment of an upgrade.
 	stop := filepath.Join(filepath.Dir(m.store), "stop")
-	brief := &client{name: "brief clients", cmd: exec.Command("sh", "-c", `while [ ! -e "$1" ]; do ls "$0" > /dev/null || exit 1; done`, m.pkgs(), stop)}
+	brief := &client{name: "brief clients", cmd: exec.Command("sh", "-c", `while [ ! -e "$1" ]; do ls "$0" > /dev/null || exit 1; sleep 0.02; done`, m.pkgs(), stop)}
 	brief.cmd.Stderr = &brief.stderr
 	brief.start(t)
 	end := m.asking()
@@ -283,7 +283,7 @@ func TestUpgradeUnderClients(t *testing.T) {
 		select {
 		case <-done:
 			over = true
-		case <-time.After(300 * time.Millisecond):
+		case <-time.After(500 * time.Millisecond):
 			m.upgradeTo([]string{next(t, m.bin), m.bin}[times%2])
 			times++
 		}
