@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -122,7 +123,7 @@ func (w *world) death(at failpoint.Point) (disarm func()) {
 // TestCrash lets the daemon die at each step, and the next one finish.
 func TestCrash(t *testing.T) {
 	f := makePackage(t, "tool-1.0-0", nil)
-	for _, at := range []failpoint.Point{failpoint.ManifestRenamed, failpoint.SealMoved, failpoint.SealDone, failpoint.PublishBegin, failpoint.PublishDone} {
+	for _, at := range []failpoint.Point{failpoint.ManifestWritten, failpoint.ManifestRenamed, failpoint.SealMoved, failpoint.SealDone, failpoint.PublishBegin, failpoint.PublishDone} {
 		for _, survives := range []bool{false, true} {
 			name := string(at) + ", the client dies too"
 			if survives {
@@ -205,7 +206,7 @@ func TestDeathBesideAChange(t *testing.T) {
 		files[fmt.Sprint("lib/", i)] = fmt.Sprint("content ", i)
 	}
 	f := makePackage(t, "tool-1.0-0", files)
-	for _, at := range []failpoint.Point{failpoint.ManifestRenamed, failpoint.SealDone, failpoint.PublishBegin} {
+	for _, at := range []failpoint.Point{failpoint.ManifestWritten, failpoint.SealDone, failpoint.PublishBegin} {
 		t.Run(string(at), func(t *testing.T) {
 			w := newWorld(t)
 			g := newGate()
@@ -215,9 +216,7 @@ func TestDeathBesideAChange(t *testing.T) {
 			c.extract(f)
 			g.arm(at)
 			c.finish(f)
-			for !g.hasArrived() {
-				time.Sleep(time.Millisecond)
-			}
+			w.arrived(g)
 			c.write("pkgs/"+f.dist+"/lib/data", "mine")
 			g.open(errDead)
 			for range 2 {
@@ -242,6 +241,89 @@ func TestDeathBesideAChange(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What was sealed and waits to be published, and was then removed or begun anew by its client, is neither published nor shown by
+// the next daemon: neither now, nor when that one dies too.
+func TestDeathAfterAChange(t *testing.T) {
+	for name, change := range map[string]struct {
+		do   func(c *client, f *fixture)
+		left []string // files of the package that the client has then
+	}{
+		"removed": {do: func(c *client, f *fixture) { c.remove("pkgs/" + f.dist) }},
+		"extracted anew by half": {
+			do: func(c *client, f *fixture) {
+				c.rename("pkgs/"+f.dist, "pkgs/"+f.dist+".c~")
+				c.remove("pkgs/" + f.dist + ".c~")
+				c.mkdirs("pkgs/" + f.dist + "/lib")
+				c.write("pkgs/"+f.dist+"/lib/data", f.files["lib/data"]) // the same bytes, and no more
+			},
+			left: []string{"lib/data"},
+		},
+		"a file removed": {
+			do:   func(c *client, f *fixture) { c.remove("pkgs/" + f.dist + "/lib/data") },
+			left: []string{"lib/more", "info/repodata_record.json"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			f := makePackage(t, "tool-1.0-0", map[string]string{"lib/data": "data", "lib/more": "more"})
+			g := newGate()
+			defer failpoint.Set(w.dir, g.reach)()
+			pid, c := w.process()
+			c.extract(f)
+			g.arm(failpoint.PublishBegin)
+			c.finish(f)
+			w.arrived(g)
+			change.do(c, f)
+			g.open(errDead)
+			for range 2 {
+				w.die()
+				g.revive()
+				w.open()
+				w.await()
+				if e := w.head(mine + f.dist); e != nil {
+					t.Fatalf("the head has %+v", e)
+				}
+				again := w.client(pid)
+				if again.s.ID() != c.s.ID() {
+					t.Fatal("the client is in another session")
+				}
+				for _, p := range []string{"lib/data", "lib/more", "info/repodata_record.json"} {
+					if there := again.exists("pkgs/" + f.dist + "/" + p); there != slices.Contains(change.left, p) {
+						t.Errorf("%s is there: %t", p, there)
+					}
+				}
+			}
+			// And what it completes now is published.
+			again := w.client(pid)
+			again.drop("pkgs/" + f.dist)
+			again.extract(f)
+			again.finish(f)
+			w.exit(pid)
+			if w.trust(mine+f.dist) == "" {
+				t.Error("what it has completed since is not published")
+			}
+			w.tidy()
+		})
+	}
+}
+
+// arrived waits until somebody stands at a gate.
+func (w *world) arrived(g *gate) {
+	w.t.Helper()
+	for end := time.Now().Add(time.Minute); !g.hasArrived(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			w.t.Fatal("nobody has come to the gate")
+		}
+	}
+}
+
+// drop removes what may be there.
+func (c *client) drop(p string) {
+	if c.exists(p) {
+		c.remove(p)
 	}
 }
 

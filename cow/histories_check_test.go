@@ -15,7 +15,6 @@ import (
 	"condafs/conda"
 	"condafs/hashing"
 	"condafs/index"
-	"condafs/internal/failpoint"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,7 +23,7 @@ import (
 func (h *history) check() {
 	h.settle()
 	for _, s := range h.sessions {
-		if h.paused == nil || h.paused.s != s || h.paused.at != failpoint.SealMoved && h.paused.pkg != "" {
+		if h.paused == nil || h.paused.s != s || !locked(h.paused.at) && h.paused.pkg != "" {
 			h.compare(fmt.Sprintf("the view of process %d", s.pid), s)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -138,7 +139,12 @@ func (h *history) notPaused(t *rapid.T) {
 	}
 }
 
-var steps = []failpoint.Point{failpoint.ManifestRenamed, failpoint.SealMoved, failpoint.SealDone, failpoint.PublishBegin, failpoint.PublishDone}
+var steps = []failpoint.Point{failpoint.ManifestWritten, failpoint.ManifestRenamed, failpoint.SealMoved, failpoint.SealDone, failpoint.PublishBegin, failpoint.PublishDone}
+
+// locked reports whether the view is locked at a step: its client waits.
+func locked(at failpoint.Point) bool {
+	return at == failpoint.ManifestRenamed || at == failpoint.SealMoved
+}
 
 // pauseInstall installs a package, whose commit stops at a step.
 func (h *history) pauseInstall(t *rapid.T) {
@@ -228,7 +234,7 @@ func (h *history) pauseExit(t *rapid.T) {
 // meddle lets the client of a paused commit change what is being committed.
 func (h *history) meddle(t *rapid.T) {
 	p := h.paused
-	if p == nil || p.pkg == "" || p.at == failpoint.SealMoved {
+	if p == nil || p.pkg == "" || locked(p.at) {
 		t.Skip("nothing to meddle with")
 	}
 	p.meddled = true
@@ -334,15 +340,6 @@ func (h *history) die(t *rapid.T) {
 		// manifest says so, may find that undone after a crash: it is merged again.
 		h.letGo(nil)
 	}
-	for _, s := range h.sessions {
-		for p, it := range s.items {
-			if !it.settled && s.overlay[p] && !s.view[p].bad {
-				// It waits to be published, and its client has removed it and begun anew: the next
-				// daemon cannot tell that from a seal that was cut short, and seals it again.
-				t.Skip("known")
-			}
-		}
-	}
 	paused := h.paused
 	h.letGo(errDead)
 	h.w.die()
@@ -351,12 +348,12 @@ func (h *history) die(t *rapid.T) {
 		// Its process is gone: all that was sealed is published, and what can be checked.
 		h.forget(paused.s)
 		if paused.at != failpoint.PublishDone {
-			h.crashed(paused.s)
+			h.crashed(paused.s, true)
 		}
 		recoveries = append(recoveries, recovery{paused.s, units, true})
 	}
 	for _, s := range h.sessions {
-		h.crashed(s)
+		h.crashed(s, paused != nil && paused.s == s)
 		s.killed = true
 	}
 	h.restart(t, recoveries)
@@ -370,7 +367,7 @@ func (h *history) stop(t *rapid.T) {
 		if !s.kept && !s.deferred() {
 			s.commit(units, false)
 		}
-		h.crashed(s)
+		h.crashed(s, false)
 	}
 	h.restart(t, nil)
 }
@@ -392,20 +389,23 @@ func (h *history) handOver(t *rapid.T) {
 	}
 }
 
-// crashed leaves a session what is on disk.
-func (h *history) crashed(s *idealSession) {
+// crashed leaves a session what is on disk. committing says that it was in the middle of a commit.
+func (h *history) crashed(s *idealSession, committing bool) {
 	clear(s.jobs)
 	s.held = false
-	known := h.manifests(s)
+	manifests := h.readManifests(s)
 	for p, it := range s.items {
-		_, ok := known[p]
-		if now, there := s.view[p]; !ok || !it.settled && (!there || now.id != it.id || now.bad) {
-			delete(s.items, p)
+		_, there := s.view[p]
+		known := slices.ContainsFunc(manifests, func(r *sealing) bool { return r.item.path == p })
+		if !known || !it.settled && (!there || s.overlay[p]) {
+			delete(s.items, p) // what its client has removed or changed since is not published
 		}
 	}
-	for p, settled := range known {
+	for _, r := range manifests {
+		p := r.item.path
 		now := s.view[p]
-		if s.items[p] == nil && !settled && s.overlay[p] && !now.bad && h.sealedID(s, p) == now.id {
+		begun := r.age() == moving || r.age() == waiting && committing && (now.whole || !slices.Contains(packagePaths, p))
+		if begun && s.overlay[p] && !now.bad && h.sealedID(r) == now.id {
 			s.takeSealed(p)
 		}
 	}
@@ -424,15 +424,6 @@ func (s *idealSession) takeSealed(p string) {
 	}
 }
 
-// manifests returns what the session has sealed, and whether that is merged.
-func (h *history) manifests(s *idealSession) map[string]bool {
-	known := map[string]bool{}
-	for _, r := range h.readManifests(s) {
-		known[r.item.path] = r.item.settled
-	}
-	return known
-}
-
 func (h *history) readManifests(s *idealSession) []*sealing {
 	dir := s.client.s.sealedDir()
 	names, err := os.ReadDir(dir)
@@ -441,7 +432,7 @@ func (h *history) readManifests(s *idealSession) []*sealing {
 	}
 	var list []*sealing
 	for _, n := range names {
-		if strings.HasSuffix(n.Name(), goneSuffix) || strings.HasSuffix(n.Name(), keptSuffix) {
+		if slices.Contains([]string{goneSuffix, keptSuffix, tmpSuffix}, path.Ext(n.Name())) {
 			continue
 		}
 		r, err := readSealing(dir + "/" + n.Name())
@@ -454,13 +445,8 @@ func (h *history) readManifests(s *idealSession) []*sealing {
 }
 
 // sealedID returns the id of the content that a manifest is about.
-func (h *history) sealedID(s *idealSession, p string) string {
-	for _, r := range h.readManifests(s) {
-		if r.item.path == p {
-			return h.idOf(p, &r.item.public.entry, r.item.public.tree, func(d hashing.Digest) string { return h.ids[d] })
-		}
-	}
-	return ""
+func (h *history) sealedID(r *sealing) string {
+	return h.idOf(r.item.path, &r.item.public.entry, r.item.public.tree, func(d hashing.Digest) string { return h.ids[d] })
 }
 
 // recovery is the commit of a session that a restarted daemon finds.

@@ -16,9 +16,15 @@ import (
 	"condafs/internal/failpoint"
 )
 
-// manifest is the redo log of one sealed path: sessions/ID/sealed/NAME.redo
-// while the path waits to be published, NAME.done afterwards, which only keeps
-// the content from being collected as garbage while the view shows it.
+// manifest is the redo log of one sealed path, sessions/ID/sealed/NAME and a suffix that says how far it has come:
+//
+//	.redo.tmp  it is written, and nothing has moved: the overlay is what counts
+//	.redo      files are being moved; a daemon that dies is taken over by the next one, which moves the rest
+//	.sealed    they have moved and the view shows them from below; the path waits to be published
+//	.done      it is published; only keeps the content from being collected as garbage while the view shows it
+//
+// The names change while the view is locked, so that its client can have changed nothing of what a .redo is about. What it changes
+// later makes a .sealed void: the view shows something else then.
 //
 // It is not synced. The kernel keeps it when the daemon dies. When the machine
 // dies, a torn manifest is noticed by its checksum, and what is lost then is a
@@ -40,15 +46,17 @@ type manifestFile struct {
 }
 
 const (
-	redoSuffix = ".redo"
-	doneSuffix = ".done"
-	keptSuffix = ".kept" // of content that was given up for the head, and that the view shows
-	goneSuffix = ".gone" // holds a path whose deletion has been published, and nothing else
+	tmpSuffix    = ".tmp"
+	redoSuffix   = ".redo"
+	sealedSuffix = ".sealed"
+	doneSuffix   = ".done"
+	keptSuffix   = ".kept" // of content that was given up for the head, and that the view shows
+	goneSuffix   = ".gone" // holds a path whose deletion has been published, and nothing else
 )
 
 func (s *Session) sealedDir() string { return filepath.Join(s.dir(), "sealed") }
 
-// writeManifest returns the name of the new file.
+// writeManifest writes a manifest under its temporary name, and returns what mover.begin is to call it.
 func (s *Session) writeManifest(p *part, it *item) (string, error) {
 	m := manifest{Path: []byte(p.path), Public: p.public.entry, Shown: p.shown.entry, Base: it.base}
 	if p.public.tree != nil {
@@ -65,17 +73,12 @@ func (s *Session) writeManifest(p *part, it *item) (string, error) {
 	if err := os.MkdirAll(s.sealedDir(), 0o700); err != nil {
 		return "", fault.New("write manifest", p.path, fault.Other, err)
 	}
-	tmp := name + ".tmp"
+	tmp := name + tmpSuffix
 	s.view.account.grow(int64(len(body)), 1)
-	err = os.WriteFile(tmp, append([]byte(hashing.Sum(body).String()+"\n"), body...), 0o600)
-	if err == nil {
-		failpoint.Hit(failpoint.ManifestWritten, s.e.store.Dir())
-		err = os.Rename(tmp, name)
-	}
-	if err != nil {
+	if err := os.WriteFile(tmp, append([]byte(hashing.Sum(body).String()+"\n"), body...), 0o600); err != nil {
 		return "", errors.Join(fault.New("write manifest", p.path, fault.Other, err), removeManifest(tmp))
 	}
-	return name, nil
+	return name, failpoint.Err(failpoint.ManifestWritten, s.e.store.Dir())
 }
 
 // manifestName returns the file for a path, without its suffix.
@@ -89,10 +92,10 @@ func (s *Session) writeDeletion(path string) error {
 	name := s.manifestName(path) + goneSuffix
 	err := os.MkdirAll(s.sealedDir(), 0o700)
 	if err == nil {
-		err = os.WriteFile(name+".tmp", []byte(path), 0o600)
+		err = os.WriteFile(name+tmpSuffix, []byte(path), 0o600)
 	}
 	if err == nil {
-		err = os.Rename(name+".tmp", name)
+		err = os.Rename(name+tmpSuffix, name)
 	}
 	if err != nil {
 		return fault.New("note deletion", path, fault.Other, err)
@@ -112,6 +115,7 @@ func readDeletion(name string) (path string, err error) {
 // sealing is what a manifest is about.
 type sealing struct {
 	item    *item
+	sealed  bool // what is left is to publish it
 	shown   form // by the view
 	overlay []manifestFile
 }
@@ -136,6 +140,7 @@ func readSealing(name string) (*sealing, error) {
 			unit: conda.Classify(path, m.Public.Kind == index.KindTree), path: path,
 			public: form{entry: m.Public}, base: m.Base, manifest: name, settled: strings.HasSuffix(name, doneSuffix),
 		},
+		sealed:  strings.HasSuffix(name, sealedSuffix),
 		shown:   form{entry: m.Shown},
 		overlay: m.Overlay,
 	}
@@ -152,25 +157,30 @@ func readSealing(name string) (*sealing, error) {
 }
 
 // giveUpManifest notes that an item is not to be published, and goes on keeping its
-// content: the view may show the rest of it.
+// content: the view may show the rest of it. There may be several of a path.
 func giveUpManifest(it *item) error {
-	base := strings.TrimSuffix(strings.TrimSuffix(it.manifest, redoSuffix), doneSuffix)
-	if err := os.Rename(it.manifest, base+keptSuffix); err != nil {
-		return fault.New("give manifest up", it.manifest, fault.Other, err)
-	}
-	return nil
+	base := strings.TrimSuffix(it.manifest, filepath.Ext(it.manifest))
+	return renameManifest(it, base+"-"+newID()+keptSuffix)
 }
 
-// settleManifest notes that the item needs no redo any more.
+// sealManifest notes that an item's files have moved.
+func sealManifest(it *item) error {
+	return renameManifest(it, strings.TrimSuffix(it.manifest, redoSuffix)+sealedSuffix)
+}
+
+// settleManifest notes that the item is published.
 func settleManifest(it *item) error {
-	base, ok := bytes.CutSuffix([]byte(it.manifest), []byte(redoSuffix))
+	base, ok := strings.CutSuffix(it.manifest, sealedSuffix)
 	if !ok {
 		return nil
 	}
-	done := string(base) + doneSuffix
-	if err := os.Rename(it.manifest, done); err != nil {
-		return fault.New("settle manifest", it.manifest, fault.Other, err)
+	return renameManifest(it, base+doneSuffix)
+}
+
+func renameManifest(it *item, name string) error {
+	if err := os.Rename(it.manifest, name); err != nil {
+		return fault.New("rename manifest", it.manifest, fault.Other, err)
 	}
-	it.manifest = done
+	it.manifest = name
 	return nil
 }

@@ -1,11 +1,13 @@
 package cow
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"condafs/beneath"
@@ -134,6 +136,12 @@ func (s *Session) readManifests() ([]*sealing, error) {
 	}
 	var list []*sealing
 	for _, n := range names {
+		if strings.HasSuffix(n.Name(), tmpSuffix) { // nothing relies on it yet
+			if err := removeManifest(filepath.Join(s.sealedDir(), n.Name())); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if strings.HasSuffix(n.Name(), goneSuffix) {
 			path, err := readDeletion(filepath.Join(s.sealedDir(), n.Name()))
 			if err != nil {
@@ -167,12 +175,14 @@ func (s *Session) readManifests() ([]*sealing, error) {
 
 // redo takes up what was sealed. An item whose files are all there is published
 // with the session; one that has lost some, in the death of the machine, is left
-// to the overlay, where it is incomplete.
+// to the overlay, where it is incomplete. What the client has removed or changed since it was sealed is
+// not published: it may have begun anew, and was cut short.
 func (s *Session) redo(sealed []*sealing) {
+	slices.SortStableFunc(sealed, func(a, b *sealing) int { return cmp.Compare(a.age(), b.age()) })
 	for _, r := range sealed {
 		if !r.item.settled {
 			if err := s.redoItem(r); err != nil {
-				s.e.log.Warn("what was being sealed when the daemon died is lost", "session", s.id, "path", r.item.path, "error", err)
+				s.e.log.Warn("what was sealed when the daemon died is not published", "session", s.id, "path", r.item.path, "error", err)
 				if err := giveUpManifest(r.item); err != nil {
 					s.e.log.Warn("its manifest stays", "session", s.id, "error", err)
 				}
@@ -185,9 +195,32 @@ func (s *Session) redo(sealed []*sealing) {
 	}
 }
 
+// Ages of the manifests of one path: the session's item is that with the greatest.
+const (
+	published = iota
+	waiting
+	moving
+)
+
+func (r *sealing) age() int {
+	switch {
+	case r.item.settled:
+		return published
+	case r.sealed:
+		return waiting
+	}
+	return moving
+}
+
 // redoItem does the rest of what seal had begun. Doing it again changes nothing.
 func (s *Session) redoItem(r *sealing) error {
 	path := r.item.path
+	if r.sealed {
+		if shown, err := s.view.shows(path, &r.shown.entry); err != nil || shown {
+			return err
+		}
+		return fault.New("recover", path, fault.Busy, errors.New("its client has changed it since"))
+	}
 	// All is looked at before anything moves: a client may have changed a file after the
 	// manifest was written, and then the others must stay where they are.
 	var left []manifestFile
@@ -206,12 +239,17 @@ func (s *Session) redoItem(r *sealing) error {
 		}
 		failpoint.Hit(failpoint.RecoverFile, s.e.store.Dir())
 	}
-	err := s.view.Seal(path, s.view.Generation(path), r.shown.entry, func(string, int, string) error {
-		return nil // they have moved
-	})
-	failpoint.Hit(failpoint.RecoverSealed, s.e.store.Dir())
+	err := s.view.Seal(path, s.view.Generation(path), r.shown.entry, resealing{r.item})
+	failpoint.Hit(failpoint.RecoverResealed, s.e.store.Dir())
 	return err
 }
+
+// resealing seals what has a manifest, and whose files have moved.
+type resealing struct{ item *item }
+
+func (resealing) begin() error                   { return nil }
+func (resealing) move(string, int, string) error { return nil }
+func (r resealing) done() error                  { return sealManifest(r.item) }
 
 // checkSealed makes sure that a file's content is what was checked, in the overlay or in
 // the store. It is there if the file was moved, though a machine that died may not have

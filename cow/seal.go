@@ -63,12 +63,9 @@ func (s *Session) seal(p *part) error {
 	if it.manifest, err = s.writeManifest(p, it); err != nil {
 		return err
 	}
-	if err := failpoint.Err(failpoint.ManifestRenamed, s.e.store.Dir()); err != nil {
-		return err
-	}
-	m := &mover{s: s, p: p}
-	if err := s.view.Seal(p.path, p.gen, p.shown.entry, m.move); err != nil {
-		return s.unsealed(it, m, err)
+	m := &mover{s: s, p: p, it: it}
+	if err := s.view.Seal(p.path, p.gen, p.shown.entry, m); err != nil {
+		return s.unsealed(m, err)
 	}
 	s.mu.Lock()
 	delete(s.stalled, p.path)
@@ -78,7 +75,7 @@ func (s *Session) seal(p *part) error {
 }
 
 // unsealed takes note of a part that could not be sealed.
-func (s *Session) unsealed(it *item, m *mover, err error) error {
+func (s *Session) unsealed(m *mover, err error) error {
 	s.mu.Lock()
 	before := s.stalled[m.p.path] != nil
 	s.mu.Unlock()
@@ -93,19 +90,45 @@ func (s *Session) unsealed(it *item, m *mover, err error) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if before || len(m.moved) > 0 {
+	if before || len(m.moved) > 0 || m.shown {
 		s.stalled[m.p.path] = m.p
 		return err
 	}
 	delete(s.stalled, m.p.path)
-	return errors.Join(err, removeManifest(it.manifest))
+	return errors.Join(err, m.forget())
 }
 
-// mover moves the files of a part, all or none.
+// mover moves the files of a part, all or none. The view is locked while its methods are called.
 type mover struct {
 	s     *Session
 	p     *part
+	it    *item
 	moved []string // by their paths below the part's
+	shown bool     // the view shows the part from below, though its manifest does not say so
+}
+
+// begin lets the manifest count.
+func (m *mover) begin() error {
+	if err := os.Rename(m.it.manifest+tmpSuffix, m.it.manifest); err != nil {
+		return fault.New("write manifest", m.p.path, fault.Other, err)
+	}
+	return failpoint.Err(failpoint.ManifestRenamed, m.s.e.store.Dir())
+}
+
+// done notes, before the client can do anything, that there is nothing left to redo.
+func (m *mover) done() error {
+	err := sealManifest(m.it)
+	m.shown = err != nil
+	failpoint.Hit(failpoint.SealMarked, m.s.e.store.Dir())
+	return err
+}
+
+// forget takes the manifest back: nothing has moved.
+func (m *mover) forget() error {
+	if err := failpoint.Err(failpoint.SealForget, m.s.e.store.Dir()); err != nil {
+		return err
+	}
+	return errors.Join(removeManifest(m.it.manifest+tmpSuffix), removeManifest(m.it.manifest))
 }
 
 // move takes one file, under the view's lock. When that fails, as on a full
@@ -139,6 +162,10 @@ func (m *mover) restore() {
 		}
 		return err == nil
 	})
+	if len(m.moved) == 0 {
+		// Already now, before the client goes on. Should it fail, unsealed tells so.
+		m.forget() //nolint:errcheck // see above
+	}
 }
 
 func (m *mover) bringBack(rel string) error {

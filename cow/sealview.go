@@ -16,12 +16,11 @@ import (
 // that. Nodes keep their ids, and open handles go on.
 //
 // It fails with fault.Busy if the generation isn't gen any more or a writer is
-// there. Under the view's lock it then calls move for each regular file of the
-// overlay, with its path relative to the sealed one ("" for that itself), and where
-// it is: a name in a native directory, from which move may take it away. If move fails, the view stays as it is,
-// but for the files that have gone. Another Seal mends it, whose move gets the
+// there. Under the view's lock it then has by move each regular file of the
+// overlay. If that fails, the view stays as it is,
+// but for the files that have gone. Another Seal mends it, whose by gets the
 // files that are left and perhaps those that have gone.
-func (v *View) Seal(path string, gen uint64, entry index.Entry, move moveFunc) error {
+func (v *View) Seal(path string, gen uint64, entry index.Entry, by sealer) error {
 	defer v.queue.flush()
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -34,14 +33,21 @@ func (v *View) Seal(path string, gen uint64, entry index.Entry, move moveFunc) e
 		return fault.New("seal", path, fault.Other, err)
 	}
 	defer v.tidy(dir)
-	if err := v.seal(dir, name, path, &entry, move); err != nil {
+	if err := v.seal(dir, name, path, &entry, by); err != nil {
 		return fault.New("seal", path, fault.Other, err)
 	}
 	return nil
 }
 
-// moveFunc takes a file away; see Seal.
-type moveFunc func(rel string, dirfd int, name string) error
+// sealer is who seals. Its methods are called under the view's lock, in this order.
+type sealer interface {
+	// begin is called when nothing stands against it and nothing has happened yet.
+	begin() error
+	// move takes a file away from where it is: a name in a native directory. rel is its path relative to the sealed one, "" for that itself.
+	move(rel string, dirfd int, name string) error
+	// done is called when the view shows the entry from below.
+	done() error
+}
 
 func (v *View) sealable(path string, gen uint64) error {
 	switch {
@@ -55,7 +61,7 @@ func (v *View) sealable(path string, gen uint64) error {
 	return nil
 }
 
-func (v *View) seal(dir *Node, name, path string, entry *index.Entry, move moveFunc) error {
+func (v *View) seal(dir *Node, name, path string, entry *index.Entry, by sealer) error {
 	n := dir.children[name] // nil: nobody knows it
 	if dir.upper && dir.names == nil {
 		if err := v.loadNames(dir); err != nil {
@@ -66,8 +72,11 @@ func (v *View) seal(dir *Node, name, path string, entry *index.Entry, move moveF
 	if u.whiteout {
 		return unix.ENOENT
 	}
+	if err := by.begin(); err != nil {
+		return err
+	}
 	if there {
-		if err := v.moveFiles(dir, name, u, "", move); err != nil {
+		if err := v.moveFiles(dir, name, u, "", by); err != nil {
 			return err
 		}
 	}
@@ -81,14 +90,38 @@ func (v *View) seal(dir *Node, name, path string, entry *index.Entry, move moveF
 		}
 	}
 	failpoint.Hit(failpoint.SealPurged, v.upperDir)
-	if n == nil {
-		return nil
+	if n != nil {
+		if err := v.settle(n, link{dir, name}, v.gained.get(splitPath(path))); err != nil {
+			return err
+		}
 	}
-	return v.settle(n, link{dir, name}, v.gained.get(splitPath(path)))
+	return by.done()
+}
+
+// shows reports whether the view shows an entry from below at a path, and nothing of the overlay there.
+func (v *View) shows(path string, entry *index.Entry) (bool, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	dirPath, name := splitPath(path)
+	dir, err := v.walk(dirPath)
+	if err == nil {
+		defer v.tidy(dir)
+		var f found
+		if f, err = v.find(dir, name, true); err == nil {
+			if f.node != nil && !f.node.upper {
+				f.lower = f.node.lower
+			}
+			return f.lower != nil && f.lower.same(newObject(path, name, entry)), nil
+		}
+	}
+	if err == unix.ENOENT || err == unix.ENOTDIR {
+		return false, nil
+	}
+	return false, err
 }
 
 // moveFiles calls move for the regular files of the overlay at a name and below.
-func (v *View) moveFiles(dir *Node, name string, u upperName, rel string, move moveFunc) error {
+func (v *View) moveFiles(dir *Node, name string, u upperName, rel string, by sealer) error {
 	switch {
 	case u.whiteout:
 		return nil
@@ -98,7 +131,7 @@ func (v *View) moveFiles(dir *Node, name string, u upperName, rel string, move m
 			return err
 		}
 		defer d.release()
-		return move(rel, d.fd, name)
+		return by.move(rel, d.fd, name)
 	case u.typ != unix.S_IFDIR:
 		return nil
 	}
@@ -117,7 +150,7 @@ func (v *View) moveFiles(dir *Node, name string, u upperName, rel string, move m
 		}
 	}
 	for c, u := range n.names {
-		if err := v.moveFiles(n, c, u, join(rel, c), move); err != nil {
+		if err := v.moveFiles(n, c, u, join(rel, c), by); err != nil {
 			return err
 		}
 	}
@@ -269,70 +302,4 @@ func (v *View) gain(path string, entry index.Entry) (bool, error) {
 	}
 	v.invalidate(dir, name)
 	return true, nil
-}
-
-// Dropped throws away what the overlay has at a path, a removal included: the view
-// shows what is below again, unless a directory above was made anew and hides it.
-// Handles that are open go on.
-func (v *View) Dropped(path string) error {
-	defer v.queue.flush()
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if err := v.drop(path); err != nil {
-		return fault.New("drop changes", path, fault.Other, err)
-	}
-	return nil
-}
-
-func (v *View) drop(path string) error {
-	if v.closed || v.upperDir == "" {
-		return unix.EROFS
-	}
-	dirPath, name := splitPath(path)
-	dir, err := v.walk(dirPath)
-	if err == unix.ENOENT || err == unix.ENOTDIR {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer v.tidy(dir)
-	if !dir.upper || !dir.isDir() {
-		return nil
-	}
-	if dir.names == nil {
-		if err := v.loadNames(dir); err != nil {
-			return err
-		}
-	}
-	if _, there := dir.names[name]; !there {
-		return nil
-	}
-	n := dir.children[name]
-	if n != nil {
-		// Handles keep its files; what is to be asked without one stays as it is now.
-		if err := v.orphanAll(n); err != nil {
-			return err
-		}
-	}
-	if err := v.purge(dir, name); err != nil {
-		return err
-	}
-	v.gens.bumpBelow(path)
-	v.invalidate(dir, name)
-	if n == nil {
-		return nil
-	}
-	// The node, and all in it, was what has gone.
-	return v.uproot(n)
-}
-
-// orphanAll prepares a node and what is in it for the loss of all names.
-func (v *View) orphanAll(n *Node) error {
-	for _, c := range n.children {
-		if err := v.orphanAll(c); err != nil {
-			return err
-		}
-	}
-	return v.orphaned(n)
 }

@@ -100,7 +100,7 @@ func BenchmarkHarvestAndSeal(b *testing.B) {
 		entry, err := r.entryOf(h)
 		check(b, err)
 		b.StartTimer()
-		check(b, r.v.Seal("pkgs/c-1-0", h.Gen, entry, func(string, int, string) error { return nil }))
+		check(b, r.v.Seal("pkgs/c-1-0", h.Gen, entry, moveFunc(func(string, int, string) error { return nil })))
 	}
 }
 

@@ -423,6 +423,13 @@ func (r *rig) describe(n *Node, a *Attr) (string, error) {
 	return s, nil
 }
 
+// moveFunc is a sealer that has nothing to write down.
+type moveFunc func(rel string, dirfd int, name string) error
+
+func (moveFunc) begin() error                                    { return nil }
+func (f moveFunc) move(rel string, dirfd int, name string) error { return f(rel, dirfd, name) }
+func (moveFunc) done() error                                     { return nil }
+
 // seal seals a path as the engine would, and returns what Seal said.
 func (r *rig) seal(path string) error {
 	h, err := r.v.Harvest(path)
@@ -433,14 +440,14 @@ func (r *rig) seal(path string) error {
 	if err != nil {
 		return err
 	}
-	return r.v.Seal(path, h.Gen, entry, func(_ string, dirfd int, name string) error {
+	return r.v.Seal(path, h.Gen, entry, moveFunc(func(_ string, dirfd int, name string) error {
 		data, err := os.ReadFile(procPath(dirfd, name))
 		if err != nil {
 			return err
 		}
 		r.src.blob(r.t, data)
 		return unix.Unlinkat(dirfd, name, 0)
-	})
+	}))
 }
 
 // entryOf makes what a harvest is to become. Special files are left out.

@@ -583,12 +583,6 @@ func TestOverlayOnOverlayfs(t *testing.T) {
 	if got, err := r.v.Changes(); err != nil || !slices.Equal(got, want) || len(got) != 5 {
 		t.Errorf("got %v, %v\nwant %v", got, err, want)
 	}
-	for _, c := range want {
-		check(t, r.v.Dropped(c.Path))
-	}
-	if !r.v.Clean() {
-		t.Error("something is left")
-	}
 }
 
 func TestXattrs(t *testing.T) {
@@ -734,7 +728,8 @@ func TestSeal(t *testing.T) {
 	// As files of their own, the names are no longer one file.
 	before["pkgs/c-1-0/f"] = "100444 x1 ff"
 	before["pkgs/c-1-0/g"] = "100444 x1 ff"
-	for range 2 {
+	compare := func() {
+		t.Helper()
 		if got := r.dump(); !maps.Equal(got, before) {
 			t.Errorf("got %v\nwant %v", got, before)
 		}
@@ -747,21 +742,15 @@ func TestSeal(t *testing.T) {
 		if list, err := r.v.Changes(); len(list) > 0 || err != nil {
 			t.Errorf("%+v, %v", list, err)
 		}
-		if f != nil {
-			if s, err := readHandle(h); s != "ff" || err != nil {
-				t.Errorf("%q, %v", s, err)
-			}
-			check(t, r.write("pkgs/c-1-0/f", "FF", 0))
-			if s, err := r.read("pkgs/c-1-0/g"); s != "ff" || err != nil {
-				t.Errorf("the other name: %q, %v", s, err)
-			}
-			check(t, h.Release())
-			check(t, r.v.Dropped("pkgs/c-1-0"))
-			r.v.Forget(f, 1)
-			f = nil
-		}
-		r.reopen()
 	}
+	compare()
+	if s, err := readHandle(h); s != "ff" || err != nil {
+		t.Errorf("%q, %v", s, err)
+	}
+	check(t, h.Release())
+	r.v.Forget(f, 1)
+	r.reopen()
+	compare()
 	check(t, r.rename("pkgs/c-1-0", "pkgs/c-1-0.c~", 0))
 	if got, err := r.v.Changes(); err != nil || !slices.Equal(got, []Change{{"pkgs/c-1-0", Deleted, true}, {"pkgs/c-1-0.c~", Added, true}}) {
 		t.Errorf("%+v, %v", got, err)
@@ -773,6 +762,25 @@ func TestSeal(t *testing.T) {
 	}
 }
 
+// Names of one file are files of their own once they are sealed, also for who knows the file already.
+func TestSealSplitsLinks(t *testing.T) {
+	r := newRig(t)
+	check(t, r.mkdir("pkgs/c-1-0", 0o700))
+	check(t, r.create("pkgs/c-1-0/f", "ff", 0o644))
+	check(t, r.link("pkgs/c-1-0/f", "pkgs/c-1-0/g"))
+	f, err := r.node("pkgs/c-1-0/f")
+	check(t, err)
+	h, err := r.v.Open(f, unix.O_RDONLY)
+	check(t, err)
+	check(t, r.seal("pkgs/c-1-0"))
+	check(t, r.write("pkgs/c-1-0/f", "FF", 0))
+	if s, err := r.read("pkgs/c-1-0/g"); s != "ff" || err != nil {
+		t.Errorf("the other name: %q, %v", s, err)
+	}
+	check(t, h.Release())
+	r.v.Forget(f, 1)
+}
+
 func TestSealIsRefused(t *testing.T) {
 	r := newRig(t)
 	check(t, r.create("pkgs/c-1-0.conda", "c", 0o644))
@@ -780,7 +788,7 @@ func TestSealIsRefused(t *testing.T) {
 	check(t, err)
 	entry, err := r.entryOf(h)
 	check(t, err)
-	move := func(string, int, string) error { t.Error("moved"); return nil }
+	move := moveFunc(func(string, int, string) error { t.Error("moved"); return nil })
 	check(t, r.setattr("pkgs/c-1-0.conda", SetAttr{Valid: SetMode, Mode: 0o600}))
 	if err := r.v.Seal("pkgs/c-1-0.conda", h.Gen, entry, move); !fault.Is(err, fault.Busy) {
 		t.Errorf("changed since: %v", err)
@@ -808,21 +816,21 @@ func TestSealCanBeRepeated(t *testing.T) {
 	entry, err := r.entryOf(h)
 	check(t, err)
 	moves := 0
-	err = r.v.Seal("pkgs/c-1-0", h.Gen, entry, func(_ string, dirfd int, name string) error {
+	err = r.v.Seal("pkgs/c-1-0", h.Gen, entry, moveFunc(func(_ string, dirfd int, name string) error {
 		if moves++; moves == 2 {
 			return unix.ENOSPC
 		}
 		return unix.Unlinkat(dirfd, name, 0)
-	})
+	}))
 	want(t, "a full disk", err, unix.ENOSPC)
 	seen := map[string]bool{}
-	check(t, r.v.Seal("pkgs/c-1-0", h.Gen, entry, func(rel string, dirfd int, name string) error {
+	check(t, r.v.Seal("pkgs/c-1-0", h.Gen, entry, moveFunc(func(rel string, dirfd int, name string) error {
 		seen[rel] = true
 		if err := unix.Unlinkat(dirfd, name, 0); err != unix.ENOENT {
 			return err
 		}
 		return nil
-	}))
+	})))
 	if len(seen) < 2 || !maps.Equal(before, r.dump()) {
 		t.Errorf("%v moved, shows %v", seen, r.dump())
 	}
@@ -864,39 +872,6 @@ func TestGain(t *testing.T) {
 		t.Error(err)
 	}
 	gain("pkgs/c-1-0", false)
-}
-
-func TestDropped(t *testing.T) {
-	r := newRig(t)
-	before := r.dump()
-	check(t, r.unlink("pkgs/urls.txt"))
-	check(t, r.write("pkgs/cache/1.json", "x", 0))
-	check(t, r.mkdir("pkgs/c-1-0", 0o755))
-	check(t, r.create("pkgs/c-1-0/f", "ff", 0o644))
-	n, err := r.node("pkgs/c-1-0/f")
-	check(t, err)
-	h, err := r.v.Open(n, unix.O_RDWR)
-	check(t, err)
-	list, err := r.v.Changes()
-	check(t, err)
-	for _, c := range list {
-		check(t, r.v.Dropped(c.Path))
-	}
-	check(t, r.v.Dropped("pkgs/none"))
-	if got := r.dump(); !maps.Equal(got, before) {
-		t.Errorf("got %v", got)
-	}
-	if s, err := readHandle(h); s != "ff" || err != nil {
-		t.Errorf("%q, %v", s, err)
-	}
-	check(t, h.Release())
-	if a, err := r.v.Getattr(n, nil); err != nil || a.Nlink != 0 {
-		t.Errorf("%+v, %v", a, err)
-	}
-	r.v.Forget(n, 1)
-	if !r.v.Clean() || len(r.v.root.children) != 0 {
-		t.Error("something is left")
-	}
 }
 
 func TestRebase(t *testing.T) {

@@ -131,7 +131,7 @@ func (k *killing) arm(p failpoint.Point) string {
 	case failpoint.PassthroughAsk, failpoint.FileWrite:
 		// The latter is passed only where there is no passthrough.
 		spec += fmt.Sprintf(" %s=ENOMEM@1+", failpoint.PassthroughAsk)
-	case failpoint.SealRestore:
+	case failpoint.SealRestore, failpoint.SealForget:
 		spec = fmt.Sprintf("%s=ENOSPC@%d+ %s=kill@1", failpoint.SealMoved, 2+k.rng.IntN(20), p)
 	}
 	return spec

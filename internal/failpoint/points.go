@@ -114,11 +114,13 @@ const (
 const (
 	UnitChecked     Point = "unit.checked"     // hashed, and its evidence holds
 	ManifestWritten Point = "manifest.written" // under a temporary name
-	ManifestRenamed Point = "manifest.renamed" // a crash from here on is redone
+	ManifestRenamed Point = "manifest.renamed" // the view is locked; a crash from here on is redone
 	SealMoved       Point = "seal.moved"       // one file is in objects/
 	SealRestore     Point = "seal.restore"     // one is about to go back, after an error
 	SealGained      Point = "seal.gained"      // the view notes it as gained, the overlay has it still
 	SealPurged      Point = "seal.purged"      // the overlay has not
+	SealMarked      Point = "seal.marked"      // its manifest says that nothing is to be redone
+	SealForget      Point = "seal.forget"      // nothing has moved, after an error, and its manifest is about to go
 	SealDone        Point = "seal.done"
 	PublishBegin    Point = "publish.begin"
 	PublishMerged   Point = "publish.merged" // within the update
@@ -128,17 +130,17 @@ const (
 
 // The end of sessions and of the daemon, and what the next one does.
 const (
-	EndRetired     Point = "end.retired"   // the view takes no more writes
-	EndCommitted   Point = "end.committed" // the session's record is there still
-	EndUnrecorded  Point = "end.unrecorded"
-	EndBury        Point = "end.bury" // its files go next
-	EndBuried      Point = "end.buried"
-	SessionSuspend Point = "session.suspend" // the daemon stops, the session will be taken up
-	RecoverSession Point = "recover.session"
-	RecoverFile    Point = "recover.file" // one file of a manifest is in objects/
-	RecoverSealed  Point = "recover.sealed"
-	RecoverSwept   Point = "recover.swept" // files of a session without a record are gone
-	RecoverDone    Point = "recover.done"
+	EndRetired      Point = "end.retired"   // the view takes no more writes
+	EndCommitted    Point = "end.committed" // the session's record is there still
+	EndUnrecorded   Point = "end.unrecorded"
+	EndBury         Point = "end.bury" // its files go next
+	EndBuried       Point = "end.buried"
+	SessionSuspend  Point = "session.suspend" // the daemon stops, the session will be taken up
+	RecoverSession  Point = "recover.session"
+	RecoverFile     Point = "recover.file"     // one file of a manifest is in objects/
+	RecoverResealed Point = "recover.resealed" // what one manifest is about
+	RecoverSwept    Point = "recover.swept"    // files of a session without a record are gone
+	RecoverDone     Point = "recover.done"
 )
 
 // Imports.
