@@ -22,7 +22,7 @@ type Program struct {
 // OpenProgram opens an executable file. What cannot be executed is fault.Usage.
 func OpenProgram(name string) (*Program, error) {
 	const op = "upgrade to"
-	f, err := os.Open(name)
+	f, err := os.OpenFile(name, unix.O_PATH, 0) // who may run it need not be able to read it
 	if err != nil {
 		return nil, fault.New(op, name, fault.Usage, pathCause(err)).WithHint("name the new condafs with --binary")
 	}
@@ -53,7 +53,7 @@ func pathCause(err error) error {
 
 // Self opens the program that runs.
 func Self() (*Program, error) {
-	f, err := os.Open("/proc/self/exe")
+	f, err := os.OpenFile("/proc/self/exe", unix.O_PATH, 0)
 	if err != nil {
 		return nil, fault.New("open the running program", "", fault.Other, err)
 	}
