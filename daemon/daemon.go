@@ -155,9 +155,11 @@ type daemon struct {
 	server   *control.Server // answers on listener
 	served   chan error      // how that has ended
 
-	changing  sync.RWMutex  // read-held by commands that change sessions, held while nothing may
-	handOvers chan *upgrade // what the main loop is to do
-	upgrading sync.Mutex    // held by who does an upgrade, or tries to
+	changing  sync.RWMutex    // read-held by commands that change sessions, held while nothing may
+	handOvers chan *upgrade   // what the main loop is to do
+	upgrading sync.Mutex      // held by who does an upgrade, or tries to
+	trying    context.Context // ends when the daemon ends, and with it what is tried
+	giveUp    context.CancelFunc
 	upgradeMu sync.Mutex
 	upgraded  *control.Upgrade // the last one
 
@@ -179,11 +181,13 @@ const (
 // serve works from begin on until the daemon is to end, and ends it in order.
 func (d *daemon) serve(ctx context.Context, begin func() error) error {
 	log := d.config.Logger
+	d.trying, d.giveUp = context.WithCancel(context.Background())
 	d.listen()
 	err := begin()
 	if err == nil {
 		err = d.work(ctx)
 	}
+	d.noUpgrades()
 	d.scrub.Stop()
 	err = errors.Join(err, d.unmount())
 	// What is committed now must not be given up because of the signal that ends us.

@@ -93,6 +93,9 @@ func (a *api) Upgrade(ctx context.Context, r control.UpgradeRequest, progress co
 		}
 	}()
 	progress.Report(control.Progress{Phase: "rehearsing"})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(d.trying, cancel)()
 	report, err := d.rehearse(ctx, program)
 	if err != nil {
 		d.config.Logger.Warn("an upgrade was refused", "program", r.Binary, "uid", a.peer.UID, "why", err.Error())
@@ -139,6 +142,19 @@ func (d *daemon) freeToUpgrade() error {
 		}
 	}
 	return nil
+}
+
+// noUpgrades ends what is being tried, and lets nothing more begin.
+func (d *daemon) noUpgrades() {
+	d.giveUp()
+	for !d.upgrading.TryLock() {
+		select {
+		case u := <-d.handOvers: // it comes too late
+			_ = u.program.Close() // it was only read
+			d.upgrading.Unlock()
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
 // rehearse lets the program read an image of what is there now. Clients wait only while

@@ -110,7 +110,7 @@ func TestEveryFieldIsHandedOver(t *testing.T) {
 		// Settings go over whole; versions, loggers and signals are each program's own.
 		{Config{}, "Settings", "Version Logger Signals", ""},
 		{daemon{}, "config started", "store engine shelf rattlerShelf procs scrub mount owner listener server served upgraded",
-			"mu endAll stopOnce stop ended endErr changing handOvers upgrading upgradeMu"},
+			"mu endAll stopOnce stop ended endErr changing handOvers upgrading trying giveUp upgradeMu"},
 	} {
 		typ := reflect.TypeOf(h.of)
 		told := strings.Fields(h.image + " " + h.restored + " " + h.unused)
@@ -158,6 +158,22 @@ func TestUpgradeWithoutDaemon(t *testing.T) {
 	a.daemon.setUpgrade(control.Upgrade{ID: "u", To: "v"})
 	if u, err := a.Upgraded(context.Background(), "u"); err != nil || u.To != "v" {
 		t.Errorf("%+v %v", u, err)
+	}
+}
+
+// TestNoUpgrades ends a daemon while an upgrade waits for it to have time: it never will.
+func TestNoUpgrades(t *testing.T) {
+	d := &daemon{handOvers: make(chan *upgrade, 1)}
+	d.trying, d.giveUp = context.WithCancel(context.Background())
+	program, err := handover.Self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.upgrading.Lock()
+	d.handOvers <- &upgrade{program: program}
+	d.noUpgrades()
+	if d.trying.Err() == nil || d.upgrading.TryLock() {
+		t.Error("another one can begin")
 	}
 }
 

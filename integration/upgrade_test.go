@@ -542,6 +542,30 @@ func TestSignalInUpgrade(t *testing.T) {
 	}
 }
 
+// TestSignalInRehearsal has SIGTERM come while a program is looked at that says nothing: the daemon does not wait for it.
+func TestSignalInRehearsal(t *testing.T) {
+	m := newMount(t)
+	started, program := filepath.Join(filepath.Dir(m.store), "started"), filepath.Join(filepath.Dir(m.store), "program")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\n: > "+started+"\nexec sleep 25\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	asked := m.commandFor("upgrade", "--binary", program)
+	if err := asked.Start(); err != nil {
+		t.Fatal(err)
+	}
+	m.await("the rehearsal", func() bool {
+		_, err := os.Stat(started)
+		return err == nil
+	})
+	m.stop(syscall.SIGTERM)
+	if err := asked.Wait(); err == nil {
+		t.Error("the upgrade has succeeded")
+	}
+	if !strings.Contains(m.log.String(), "context canceled") {
+		t.Errorf("it was not given up:\n%s", m.log)
+	}
+}
+
 // TestKilledInUpgrade kills the daemon at each point of an upgrade. The next one goes on as after any other death.
 func TestKilledInUpgrade(t *testing.T) {
 	points := []string{"upgrade.closed", "upgrade.opened"}
