@@ -14,7 +14,9 @@ import (
 const scrubDelay = 5 * time.Minute
 
 func (d *daemon) newScrubber() *scrub.Scrubber {
-	return (&api{store: d.store, daemon: d, log: d.config.Logger}).newScrubber(d.config.ScrubRate, d.config.ScrubEvery)
+	s := (&api{store: d.store, daemon: d, log: d.config.Logger}).newScrubber(d.config.ScrubRate, d.config.ScrubEvery)
+	d.store.OnDamaged(s.Suspect)
+	return s
 }
 
 func (a *api) newScrubber(rate int64, every time.Duration) *scrub.Scrubber {

@@ -68,8 +68,8 @@ func (s *Store) OpenBlobSize(d hashing.Digest, size int64) (*os.File, error) {
 	case !fault.Is(err, fault.Corrupt):
 		return nil, fault.New("open blob", d.String(), fault.Other, err)
 	}
-	if s.damaged != nil {
-		s.damaged(d)
+	if f := s.damaged.Load(); f != nil {
+		(*f)(d)
 	}
 	return nil, err
 }
@@ -94,6 +94,10 @@ func (s *Store) checkOpen(f *os.File, d hashing.Digest, size int64) error {
 	}
 	return err
 }
+
+// OnDamaged has f told of each blob that turns out to be damaged when somebody opens it.
+// It must return at once.
+func (s *Store) OnDamaged(f func(d hashing.Digest)) { s.damaged.Store(&f) }
 
 const hintVerify = "run condafs verify to see which packages are affected"
 

@@ -197,15 +197,8 @@ func TestOpenDamagedBlob(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var told []hashing.Digest
-			s, err := Open(memDir(t), Options{Logger: quiet, Damaged: func(d hashing.Digest) { told = append(told, d) }})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() {
-				if err := s.Close(); err != nil {
-					t.Error(err)
-				}
-			}()
+			s := newStore(t)
+			s.OnDamaged(func(d hashing.Digest) { told = append(told, d) })
 			putFile(t, s, "f", content)
 			if err := tt.damage(s.blobPath(d)); err != nil {
 				t.Fatal(err)

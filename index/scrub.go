@@ -174,6 +174,31 @@ func (x *Scrub) blob(ctx context.Context, u *uncached, file objectFile, size int
 	return x.o.Found(ctx, p)
 }
 
+// Examine reads one blob that something needs, as a Scrub does, and returns what is wrong
+// with it.
+func (s *Store) Examine(ctx context.Context, d hashing.Digest) (problems []Problem, err error) {
+	missing := Problem{Kind: Missing, Digest: d, File: blobName(d), Detail: "the blob is not there"}
+	fi, err := os.Lstat(s.blobPath(d))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if _, given := s.givenUp.Load(d); given {
+			return nil, nil
+		}
+		return []Problem{missing}, nil
+	case err != nil:
+		return nil, fault.New("examine blob", d.String(), fault.Other, err)
+	case !fi.Mode().IsRegular():
+		return []Problem{foreign(blobName(d)), missing}, nil
+	}
+	x := s.NewScrub(ScrubOptions{
+		Pace:  func(ctx context.Context, _ int) error { return ctx.Err() },
+		Read:  func(int64, int64) {},
+		Found: func(_ context.Context, ps ...Problem) error { problems = append(problems, ps...); return nil },
+	})
+	err = x.blob(ctx, x.reader(ctx), objectFile{name: blobName(d), digest: d, info: fi}, fi.Size())
+	return problems, err
+}
+
 // database looks at what is not in objects/.
 func (x *Scrub) database(ctx context.Context, problems []Problem) error {
 	s := x.store

@@ -22,9 +22,6 @@ import (
 // Options are what a caller may choose. The zero value is fine.
 type Options struct {
 	Logger *slog.Logger // nil means slog.Default
-	// Damaged, if not nil, is told of each blob that turned out to be damaged when
-	// somebody opened it. It must return at once.
-	Damaged func(d hashing.Digest)
 	// Inherit is what another process that had the store open hands over, or nil.
 	Inherit *Inheritance
 }
@@ -46,7 +43,7 @@ type Store struct {
 	db   *badger.DB
 	says badgerLog
 
-	damaged func(d hashing.Digest) // Options.Damaged
+	damaged atomic.Pointer[func(d hashing.Digest)] // see OnDamaged
 	inherit *Inheritance
 
 	life   sync.RWMutex // read-held while the database is used
@@ -93,7 +90,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if _, _, err := readIdentity(dir); err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, log: o.Logger, damaged: o.Damaged, inherit: o.Inherit, held: newHeld(), trees: newTreeCache(), space: space{dir: dir}, says: newBadgerLog(o.Logger)}
+	s := &Store{dir: dir, log: o.Logger, inherit: o.Inherit, held: newHeld(), trees: newTreeCache(), space: space{dir: dir}, says: newBadgerLog(o.Logger)}
 	s.ending, s.end = context.WithCancel(context.Background())
 	if err := s.open(); err != nil {
 		s.end()

@@ -287,7 +287,7 @@ func TestUnusualNames(t *testing.T) {
 
 // TestDamagedStore: damage on the disk is found by verify, which names what it affects, with exit status 3.
 func TestDamagedStore(t *testing.T) {
-	s, env, m := serve(t), envs(t), newMount(t)
+	s, env, m := serve(t), envs(t), newMount(t, "--scrub=off")
 	c := conda(t, s, m.pkgs(), env("first", 0), "lib00")
 	atOnce(t, c)
 	mustBeRight(t, c)

@@ -22,7 +22,7 @@ func TestRepairUnderClients(t *testing.T) {
 	seed := rand.Uint64()
 	rng := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("seed %d", seed)
-	s, env, m := serve(t), envs(t), newMount(t)
+	s, env, m := serve(t), envs(t), newMount(t, "--scrub=off")
 	first := conda(t, s, m.pkgs(), env("first", 0), app)
 	atOnce(t, first)
 	mustBeRight(t, first)

@@ -108,6 +108,41 @@ func TestScrubUnderClients(t *testing.T) {
 	m.mustBeIntact()
 }
 
+// TestFoundByAClient: who opens a damaged file gets an error, and who comes a little later its content, without anybody's
+// doing.
+func TestFoundByAClient(t *testing.T) {
+	s, env, m := serve(t), envs(t), newMount(t, "--shelf=off")
+	c := conda(t, s, m.pkgs(), env("first", 0), "lib00")
+	atOnce(t, c)
+	mustBeRight(t, c)
+	m.settle()
+	dir := one(t, m.head(), "lib00-", "")
+	var damaged control.File
+	for _, f := range query[control.PackageFiles](m, "ls", filepath.Base(dir)).Entries {
+		if f.Size > 1000 && f.Blake3 != "" && !strings.HasPrefix(f.Path, "info/") {
+			damaged = f
+		}
+	}
+	if damaged.Path == "" {
+		t.Fatal("nothing to damage")
+	}
+	object, file := filepath.Join(m.store, "objects", damaged.Blake3[:2], damaged.Blake3[2:]), filepath.Join(dir, damaged.Path)
+	if err := os.Truncate(object, 10); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(file); !errors.Is(err, syscall.EIO) {
+		t.Errorf("%d bytes are read, %v", len(b), err)
+	}
+	m.await("the file to be mended", func() bool {
+		b, err := os.ReadFile(file)
+		if err != nil && !errors.Is(err, syscall.EIO) || err == nil && int64(len(b)) != damaged.Size {
+			t.Fatalf("%d bytes, %v", len(b), err)
+		}
+		return err == nil
+	})
+	m.mustBeIntact()
+}
+
 // scrub has all of the store read now. What is lost makes the exit status 3.
 func (m *mount) scrub(total *control.ScrubPass) control.ScrubPass {
 	m.t.Helper()

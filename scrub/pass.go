@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"condafs/fault"
 	"condafs/index"
 	"condafs/repair"
 )
@@ -95,6 +94,7 @@ func (w *pass) finish() error {
 	w.update(func() {
 		w.state = index.ScrubState{Last: &p}
 		w.live = index.ScrubPass{}
+		w.running = false // who waits for its end sees that it has ended
 		w.passes++
 		w.waiters = 0
 	})
@@ -104,18 +104,13 @@ func (w *pass) finish() error {
 // found puts aside what is damaged, so that nobody reads it, and mends what it can now.
 func (w *pass) found(ctx context.Context, problems ...index.Problem) error {
 	for _, p := range problems {
-		switch p.Kind {
-		case index.Size, index.Content, index.Foreign:
-			id, err := w.store.SetAside(p)
-			if err != nil {
-				return err
-			}
-			if id == "" && (p.Kind == index.Foreign || w.store.HasBlob(p.Digest)) {
-				continue // somebody was quicker
-			}
-			p.Quarantined = id
+		damaged, err := w.putAside(&p)
+		if err != nil {
+			return err
 		}
-		w.pending = append(w.pending, p)
+		if damaged {
+			w.pending = append(w.pending, p)
+		}
 	}
 	return w.mend(ctx, false)
 }
@@ -126,20 +121,20 @@ func (w *pass) mend(ctx context.Context, now bool) error {
 		return nil
 	}
 	begun := time.Now()
-	problems, stale, err := w.store.Affected(ctx, w.pending)
+	// On another thread, which is not idle: clients may wait for the content.
+	var rep *repair.Report
+	var stale bool
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		rep, stale, err = w.settle(ctx, w.pending)
+	}()
+	<-done
 	if stale {
 		err = errors.Join(err, w.scrub.Forget())
 	}
-	var rep *repair.Report
-	if err == nil && len(problems) > 0 {
-		rep, err = w.away(ctx, problems)
-	}
-	switch {
-	case fault.Is(err, fault.Corrupt) && ctx.Err() == nil:
-		// The database is damaged, which is found by itself. Without it nothing is mended.
-		w.log.Error("the scrub cannot mend what it has found", "problems", len(w.pending), "err", err)
-		rep = &repair.Report{Problems: w.pending, Left: len(w.pending)}
-	case err != nil:
+	if err != nil {
 		return err
 	}
 	if rep != nil {
@@ -150,22 +145,8 @@ func (w *pass) mend(ctx context.Context, now bool) error {
 	return nil
 }
 
-// away mends on another thread, which is not idle: clients may wait for the content.
-func (w *pass) away(ctx context.Context, problems []index.Problem) (rep *repair.Report, err error) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		rep, err = w.o.Mend(ctx, problems)
-	}()
-	<-done
-	return rep, err
-}
-
-// tell counts and logs what became of problems.
+// tell counts what became of problems.
 func (w *pass) tell(rep *repair.Report) {
-	for _, p := range rep.Problems {
-		w.log.Warn("the scrub has found damage", "kind", p.Kind, "file", p.File, "detail", p.Detail, "affects", p.Paths, "quarantined", p.Quarantined, "mended", p.Fixed)
-	}
 	w.update(func() {
 		for _, r := range []*index.ScrubPass{&w.record, &w.live} {
 			r.Found += int64(len(rep.Problems))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"condafs/fault"
+	"condafs/hashing"
 	"condafs/index"
 	"condafs/repair"
 
@@ -56,22 +57,23 @@ type Scrubber struct {
 
 	control sync.Mutex // of Start and Stop
 	cancel  context.CancelFunc
-	done    chan struct{} // closed when the goroutine has ended; nil if there is none
+	done    chan struct{} // closed when the goroutines have ended; nil if there are none
 
-	mu      sync.Mutex
-	state   index.ScrubState
-	live    index.ScrubPass // state.Pass, with the part that is being read; for Status
-	running bool
-	next    time.Time
-	err     error
-	waiters int           // who wait for the next pass to end, at full rate
-	passes  int           // that ended since the store was opened
-	changed chan struct{} // closed, and made anew, when any of these changes
+	mu       sync.Mutex
+	state    index.ScrubState
+	live     index.ScrubPass // state.Pass, with the part that is being read; for Status
+	running  bool
+	next     time.Time
+	err      error
+	suspects map[hashing.Digest]bool
+	waiters  int           // who wait for the next pass to end, at full rate
+	passes   int           // that ended since the store was opened
+	changed  chan struct{} // closed, and made anew, when any of these changes
 }
 
 // New takes up what the store says of its last scrub. Nothing is read before Start.
 func New(store *index.Store, o Options) *Scrubber {
-	s := &Scrubber{store: store, o: o, log: o.Logger, changed: make(chan struct{})}
+	s := &Scrubber{store: store, o: o, log: o.Logger, changed: make(chan struct{}), suspects: make(map[hashing.Digest]bool)}
 	s.limiter = rate.NewLimiter(rate.Limit(o.Rate), burst)
 	var err error
 	if s.state, err = store.ScrubState(); err != nil {
@@ -92,7 +94,13 @@ func (s *Scrubber) Start() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel, s.done = cancel, make(chan struct{})
-	go s.run(ctx, s.done)
+	var both sync.WaitGroup
+	both.Go(func() { s.run(ctx) })
+	both.Go(func() { s.watch(ctx) })
+	go func(done chan struct{}) {
+		both.Wait()
+		close(done)
+	}(s.done)
 }
 
 // Stop writes down how far the scrub has come, and returns when nothing is read or mended
@@ -190,8 +198,7 @@ func (s *Scrubber) change() {
 }
 
 // run waits for passes to be due, and makes them.
-func (s *Scrubber) run(ctx context.Context, done chan struct{}) {
-	defer close(done)
+func (s *Scrubber) run(ctx context.Context) {
 	// The thread keeps its class, and ends with this goroutine.
 	runtime.LockOSThread()
 	if err := idle(); err != nil {

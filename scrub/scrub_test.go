@@ -418,6 +418,75 @@ func TestMendingHasItsShare(t *testing.T) {
 	}
 }
 
+// What a client finds damaged is mended for the next one, and what cannot be is looked for
+// once.
+func TestSuspect(t *testing.T) {
+	store := openStore(t, filepath.Join(t.TempDir(), "store"))
+	fill(t, store, 8)
+	copies(t, store, 0, 6)
+	old := store.PinHead()
+	defer old.Release()
+	var calls atomic.Int64
+	mend := mender(store)
+	s := start(t, store, Options{Rate: 1, Every: time.Hour, Delay: time.Hour, Mend: func(ctx context.Context, ps []index.Problem) (*repair.Report, error) {
+		calls.Add(1)
+		return mend(ctx, ps)
+	}})
+	store.OnDamaged(s.Suspect)
+	spoil := []func(name string) error{
+		os.Remove,
+		func(name string) error { return errors.Join(os.Chmod(name, 0o600), os.Truncate(name, 7)) },
+		func(name string) error { return errors.Join(os.Remove(name), os.Symlink("/dev/null", name)) },
+		func(name string) error { return errors.Join(os.Remove(name), os.Mkdir(name, 0o700)) },
+		func(name string) error {
+			return errors.Join(os.Chmod(name, 0o600), os.WriteFile(name, []byte(strings.Repeat("x", len(content(4)))), 0))
+		},
+	}
+	for i, f := range spoil {
+		if err := f(blobFile(store, i)); err != nil {
+			t.Fatal(err)
+		}
+		if err := openSized(store, i); !fault.Is(err, fault.Corrupt) {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+	for i := range spoil {
+		eventually(t, fmt.Sprint("mended: ", i), func() bool { return intact(store, i) == nil })
+	}
+	if err := os.Remove(blobFile(store, 7)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it has left head", func() bool {
+		_ = openSized(store, 7)
+		head := store.PinHead()
+		defer head.Release()
+		_, there, err := head.Get("u0/pkgs/f7")
+		return err == nil && !there
+	})
+	before := calls.Load()
+	for range 100 {
+		if err := openSized(store, 7); !fault.Is(err, fault.Corrupt) {
+			t.Error(err)
+		}
+	}
+	// One that comes later is mended when those have been looked at.
+	if err := os.Remove(blobFile(store, 5)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "mended: 5", func() bool { return openSized(store, 5) == nil })
+	if n := calls.Load() - before; n > 2 {
+		t.Errorf("%d repairs", n)
+	}
+}
+
+func openSized(s *index.Store, i int) error {
+	f, err := s.OpenBlobSize(hashing.Sum([]byte(content(i))), int64(len(content(i))))
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 func TestIdle(t *testing.T) {
 	done := make(chan struct{})
 	go func() { // its thread ends with it

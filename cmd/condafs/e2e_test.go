@@ -617,7 +617,7 @@ func TestBusyUmount(t *testing.T) {
 }
 
 func TestImportExportVerify(t *testing.T) {
-	h := mounted(t)
+	h := mounted(t, "--scrub=off")
 	src := h.mkdir("pkgs")
 	for _, name := range []string{"a", "b"} {
 		p := condatest.Package{Name: name, Version: "1", Build: "0", Files: []condatest.File{{Path: "bin/" + name, Body: "#!/bin/sh\necho " + name + "\n", Exec: true}}}
