@@ -8,10 +8,20 @@ import (
 
 	"condafs/bench"
 	"condafs/control"
+	"condafs/internal/longrun"
 )
+
+// slow leaves a test to long runs.
+func slow(t *testing.T) {
+	t.Helper()
+	if !longrun.Wanted() {
+		t.Skip("measures what nobody looks at here")
+	}
+}
 
 // TestBench runs the whole benchmark, small, and looks at what it says and leaves.
 func TestBench(t *testing.T) {
+	slow(t)
 	h := newHost(t)
 	t.Setenv(envBenchPython, "")
 	t.Setenv("PATH", h.mkdir("no-python")+":"+os.Getenv("PATH"))
@@ -40,6 +50,7 @@ func TestBench(t *testing.T) {
 }
 
 func TestBenchFiles(t *testing.T) {
+	slow(t)
 	h := newHost(t)
 	scratch := h.mkdir("scratch")
 	var r bench.FilesReport
@@ -56,6 +67,7 @@ func TestBenchFiles(t *testing.T) {
 }
 
 func TestBenchStore(t *testing.T) {
+	slow(t)
 	h := newHost(t)
 	scratch := h.mkdir("scratch")
 	var r bench.StoreReport
@@ -74,6 +86,7 @@ func TestBenchStore(t *testing.T) {
 
 // TestBenchInterrupted stops the benchmark while something is mounted.
 func TestBenchInterrupted(t *testing.T) {
+	slow(t)
 	h := newHost(t)
 	scratch := h.mkdir("scratch")
 	cmd := h.command("bench", "store", "--sizes", "5", "--repeat", "10", "--dir", scratch)
