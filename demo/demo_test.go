@@ -14,6 +14,10 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == ClientCommand {
 		os.Exit(ClientMain(os.Args[2:], os.Stdout, os.Stderr))
 	}
+	// The race detector has each process wait a second at its end by default.
+	if err := os.Setenv("GORACE", "exitcode=66 atexit_sleep_ms=0"); err != nil {
+		panic(err)
+	}
 	os.Exit(m.Run())
 }
 
