@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"runtime/debug"
 	"strconv"
@@ -45,7 +46,8 @@ type Takeover struct {
 	rattler *shelf.Image
 	held    []proc.Held
 
-	gc int // what the garbage collector was set to
+	gc     int // what the garbage collector was set to
+	memory int64
 }
 
 // NewTakeover takes a Handed, as JSON.
@@ -60,7 +62,7 @@ func NewTakeover(handed string) (*Takeover, error) {
 	}
 	// Files that are made of descriptors are closed when they are found to be garbage. As
 	// long as the other program may have them back, none may be.
-	t.gc = debug.SetGCPercent(-1)
+	t.gc, t.memory = debug.SetGCPercent(-1), debug.SetMemoryLimit(math.MaxInt64)
 	return t, nil
 }
 
@@ -193,6 +195,7 @@ func (t *Takeover) tell(d *daemon) {
 // settle lets go of what was kept for the other program.
 func (t *Takeover) settle() {
 	debug.SetGCPercent(t.gc)
+	debug.SetMemoryLimit(t.memory)
 	_ = unix.Close(t.Other)   // it was only read
 	_ = unix.Close(t.st.Lock) // the store has another descriptor, and so on
 	for _, h := range t.held {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -337,11 +338,31 @@ func (d *daemon) handOver(ctx context.Context, u *upgrade) error {
 	return errors.Join(err, guard.Dismiss())
 }
 
-// CleanUp takes away the mount and the socket of a daemon that has ended.
+// CleanUp takes away the mount and the socket of a daemon that has ended, unless another
+// one has taken their places already.
 func CleanUp(mountPoint, socket string) error {
-	err := fs.Unmount(mountPoint, true)
+	var err error
+	for {
+		_, ierr := control.ReadInfo(mountPoint)
+		if errors.Is(ierr, unix.ECONNABORTED) {
+			continue // it was asked in the moment of its death
+		}
+		if errors.Is(ierr, control.ErrDead) {
+			err = fs.Unmount(mountPoint, true)
+		}
+		break
+	}
 	if fault.Is(err, fault.NotMounted) {
 		err = nil
+	}
+	if c, derr := net.DialTimeout("unix", socket, time.Second); !errors.Is(derr, unix.ECONNREFUSED) {
+		if derr == nil {
+			derr = c.Close()
+		}
+		if errors.Is(derr, os.ErrNotExist) {
+			derr = nil
+		}
+		return errors.Join(err, derr)
 	}
 	if rerr := os.Remove(socket); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
 		err = errors.Join(err, fault.New("remove", socket, fault.Other, rerr))

@@ -184,13 +184,20 @@ func TestCleanUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	l.SetUnlinkOnClose(false)
+	there := func() bool {
+		_, err := os.Lstat(socket)
+		return err == nil
+	}
+	if err := CleanUp(dir, socket); err != nil || !there() {
+		t.Errorf("the socket of another daemon: %v, %v", there(), err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
 	for range 2 { // there need be nothing
-		if err := CleanUp(dir, socket); err != nil {
-			t.Error(err)
-		}
-		if _, err := os.Lstat(socket); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("the socket is still there: %v", err)
+		if err := CleanUp(dir, socket); err != nil || there() {
+			t.Errorf("the socket of a dead one: %v, %v", there(), err)
 		}
 	}
 }

@@ -261,9 +261,16 @@ func heal(mountPoint string) error {
 			typ = m.Type // the last one is on top
 		}
 	}
+	if typ == "" {
+		return nil // gone meanwhile: the guard of an upgrade takes it away, too
+	}
 	if typ != control.FSType {
 		return fault.New("mount", mountPoint, fault.Busy, fmt.Errorf("a dead mount of type %s is there", typ)).
 			WithHint("unmount it, or choose another directory")
 	}
-	return fs.Unmount(mountPoint, true)
+	err = fs.Unmount(mountPoint, true)
+	if fault.Is(err, fault.NotMounted) {
+		return nil
+	}
+	return err
 }
