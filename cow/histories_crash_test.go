@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -118,7 +119,11 @@ type sweeping struct {
 // settle waits until the engine has done all that it does in the background, but for
 // what stands at the gate.
 func (h *history) settle() {
-	for {
+	for end := time.Now().Add(2 * time.Minute); ; {
+		if time.Now().After(end) {
+			stacks := make([]byte, 1<<20)
+			h.t.Fatalf("the engine does not come to rest:\n%s", stacks[:runtime.Stack(stacks, true)])
+		}
 		want := 0
 		if h.gate.hasArrived() {
 			want = 1
@@ -212,6 +217,11 @@ func (h *history) pauseExit(t *rapid.T) {
 		t.Skip("whoever ends a command waits for the commit")
 	}
 	at := rapid.SampledFrom(steps).Draw(t, "step")
+	if locked(at) && s.changes() > 1 {
+		// The others are checked in parallel, and wait for the view. They are as many as may be checked at the same time, so that
+		// everybody else would wait for them.
+		t.Skip("the view must not be locked for long")
+	}
 	status := rapid.SampledFrom([]int{0, 0, -9}).Draw(t, "status")
 	h.gate.arm(at)
 	h.leave(s, status)
@@ -229,6 +239,23 @@ func (h *history) pauseExit(t *rapid.T) {
 		clear(s.gone)
 	}
 	h.paused.head = maps.Clone(h.head)
+}
+
+// changes counts what a commit of the session checks in parallel.
+func (s *idealSession) changes() int {
+	units := map[string]bool{}
+	for p := range s.overlay {
+		if p == listPath {
+			continue
+		}
+		u := conda.Classify(p, slices.Contains(packagePaths, p))
+		key := u.Key
+		if root, ok := packageRoot(u); ok { // its archive is checked after it
+			key = root
+		}
+		units[key] = true
+	}
+	return len(units)
 }
 
 // meddle lets the client of a paused commit change what is being committed.

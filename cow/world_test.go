@@ -233,7 +233,9 @@ func (w *world) close() {
 	if w.e == nil {
 		return
 	}
-	if err := w.e.Close(context.Background()); err != nil {
+	closing, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if err := w.e.Close(closing); err != nil {
 		w.t.Errorf("close: %v", err)
 	}
 	w.closeStore()

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"condafs/hashing"
 
@@ -218,5 +220,71 @@ func BenchmarkRead(b *testing.B) {
 		if err := s.Close(); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkFill makes a store of many packages and opens it again, which is when most tables are written and merged, and tells how
+// much memory of its own the process had at most: anonymous, as tables that are mapped can be dropped.
+func BenchmarkFill(b *testing.B) {
+	for _, n := range benchSizes(b) {
+		b.Run(fmt.Sprintf("packages=%d", n), func(b *testing.B) {
+			for b.Loop() {
+				dir := b.TempDir()
+				debug.FreeOSMemory()
+				before, peak := anonymous(b), watchAnonymous(b)
+				fillStore(b, dir, n)
+				s := openTest(b, dir)
+				p := s.PinHead()
+				list, err := p.List("shared/pkgs")
+				if err != nil || len(list) != n {
+					b.Fatalf("%d packages, %v", len(list), err)
+				}
+				for _, e := range list {
+					if _, err := s.Tree(e.Digest); err != nil {
+						b.Fatal(err)
+					}
+				}
+				p.Release()
+				b.ReportMetric(float64(peak()-before)/(1<<20), "MiB-at-most")
+				if err := s.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// anonymous returns the bytes of anonymous memory that are resident.
+func anonymous(b *testing.B) int64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "RssAnon:")
+	var kb int64
+	if _, err := fmt.Sscan(rest, &kb); err != nil {
+		b.Fatal(err)
+	}
+	return kb << 10
+}
+
+// watchAnonymous looks at it again and again, and returns what ends that and tells the most.
+func watchAnonymous(b *testing.B) (peak func() int64) {
+	stop, most := make(chan struct{}), make(chan int64)
+	go func() {
+		m := int64(0)
+		for {
+			m = max(m, anonymous(b))
+			select {
+			case <-stop:
+				most <- m
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	}()
+	return func() int64 {
+		close(stop)
+		return <-most
 	}
 }
