@@ -66,6 +66,19 @@ type Verdict struct {
 	Trust  Trust
 	Record *Record
 	Why    string // why the trust is not higher; empty for Verified
+
+	// Modes are the permission bits of those files, by path, that the archive says
+	// other things of than [NormalMode] does.
+	Modes map[string]uint32
+}
+
+// Mode returns the permission bits under which a regular file of the package is
+// published, which the client shows with these.
+func (v *Verdict) Mode(path string, shown uint32) uint32 {
+	if m, ok := v.Modes[path]; ok {
+		return m
+	}
+	return NormalMode(RegularFile, shown)
 }
 
 // ArchiveEvidence is an archive that lies beside the extracted package.

@@ -70,7 +70,7 @@ func VerifyPackage(ctx context.Context, dirName string, fsys FileSet, archive *A
 	case listErr != nil:
 		return Verdict{}, listErr
 	}
-	verdict := Verdict{Trust: TrustConsistent, Record: v.record, Why: why}
+	verdict := Verdict{Trust: TrustConsistent, Record: v.record, Why: why, Modes: v.modes}
 	if fit == FitYes {
 		verdict.Trust = TrustVerified
 	}
@@ -86,6 +86,7 @@ type verifier struct {
 	files  map[string]*object
 	order  []*object // the regular files, by path
 	record *Record
+	modes  map[string]uint32 // see Verdict.Modes
 }
 
 type object struct {
@@ -362,6 +363,9 @@ func (v *verifier) compareMember(o *object, m Member, fn string) error {
 		if o.Kind != RegularFile || first == nil || first.sums.Blake3 != o.sums.Blake3 {
 			return v.corrupt("%q is the same as %q in %s", m.Path, m.Link, fn)
 		}
+		if mode, ok := v.modes[m.Link]; ok {
+			v.modes[m.Path] = mode
+		}
 	case MemberFile:
 		if o.Kind != RegularFile {
 			return v.corrupt("%q is a regular file in %s", m.Path, fn)
@@ -372,19 +376,33 @@ func (v *verifier) compareMember(o *object, m Member, fn string) error {
 		if (o.Mode^m.Mode)&ownerExec != 0 {
 			return v.corrupt("%q has mode %04o, in %s %04o", m.Path, o.Mode, fn, m.Mode)
 		}
+		// As clients unpack it under the usual umask; who has it can read it.
+		if mode := m.Mode&^0o022&0o777 | 0o400; mode != NormalMode(RegularFile, o.Mode) {
+			if v.modes == nil {
+				v.modes = make(map[string]uint32)
+			}
+			v.modes[m.Path] = mode
+		}
 	}
 	return nil
 }
 
-const ownerExec = 0o100
+const (
+	ownerWrite = 0o200
+	ownerExec  = 0o100
+)
 
-// NormalMode returns the permission bits under which an object is published.
-// What clients leave behind depends on the archive, the client and the umask;
-// only the owner's executable bit is the package's. So a package that was
-// extracted under umask 077 can be read by the others who share it.
+// NormalMode returns the permission bits under which an object is published, if no
+// archive says more. What clients leave behind depends on the archive, the client and
+// the umask; only the owner's bits to write and to execute are the package's. So one that
+// was extracted under umask 077 can be read by the others who share it.
 func NormalMode(kind FileKind, mode uint32) uint32 {
-	if kind == DirectoryFile || mode&ownerExec != 0 {
+	if kind == DirectoryFile {
 		return 0o755
 	}
-	return 0o644
+	normal := 0o444 | mode&ownerWrite
+	if mode&ownerExec != 0 {
+		normal |= 0o111
+	}
+	return normal
 }

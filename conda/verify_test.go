@@ -4,7 +4,9 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -292,10 +294,39 @@ func TestNormalMode(t *testing.T) {
 		mode, want uint32
 	}{
 		{RegularFile, 0o600, 0o644}, {RegularFile, 0o700, 0o755}, {RegularFile, 0o4775, 0o755},
-		{RegularFile, 0o444, 0o644}, {RegularFile, 0o010, 0o644}, {DirectoryFile, 0o700, 0o755},
+		{RegularFile, 0o444, 0o444}, {RegularFile, 0o500, 0o555}, {RegularFile, 0o210, 0o644}, {RegularFile, 0o010, 0o444},
+		{DirectoryFile, 0o700, 0o755}, {DirectoryFile, 0o500, 0o755},
 	} {
 		if got := NormalMode(tt.kind, tt.mode); got != tt.want {
 			t.Errorf("NormalMode(%v, %04o) = %04o, want %04o", tt.kind, tt.mode, got, tt.want)
+		}
+	}
+}
+
+// A verified package gets the modes that its archive gives it under the usual umask, whatever the client's was.
+func TestModesOfTheArchive(t *testing.T) {
+	modes := map[string]int64{"a": 0o600, "b": 0o444, "c": 0o664, "d": 0o666, "e": 0o777, "f": 0o550, "g": 0o640, "h": 0o200, "i": 0o755}
+	want := map[string]uint32{"a": 0o600, "b": 0o444, "c": 0o644, "d": 0o644, "e": 0o755, "f": 0o550, "g": 0o640, "h": 0o600, "i": 0o755}
+	p := condatest.Package{Name: "demo", Version: "1.0", Build: "h1_0"}
+	for _, name := range slices.Sorted(maps.Keys(modes)) {
+		p.Files = append(p.Files, condatest.File{Path: name, Body: name, Mode: modes[name]})
+	}
+	for _, umask := range []uint32{0o022, 0o077} {
+		s, archive := installed(p, ".conda")
+		for name, mode := range modes {
+			s.files[name].Mode = uint32(mode) &^ umask
+		}
+		v, err := VerifyPackage(t.Context(), sampleDist, s, evidence(t, sampleDist+".conda", archive), Limits{})
+		if err != nil || v.Trust != TrustVerified {
+			t.Fatal(v, err)
+		}
+		for name := range modes {
+			if got := v.Mode(name, s.files[name].Mode); got != want[name] {
+				t.Errorf("umask %03o: %s is %04o in the archive and gets %04o, want %04o", umask, name, modes[name], got, want[name])
+			}
+		}
+		if got := v.Mode(CompletionMarker, 0o600); got != 0o644 {
+			t.Errorf("the record gets %04o", got)
 		}
 	}
 }

@@ -156,6 +156,7 @@ type content struct {
 	list  []HarvestEntry
 	sums  []hashing.Sums // of list, where they were asked for
 	byRel map[string]int
+	known *index.Tree // the package that it was found to be: see recall
 }
 
 // read harvests a path that nobody writes to.
@@ -280,7 +281,7 @@ func (s *Session) treePart(u conda.Unit, c *content, v conda.Verdict) (*part, er
 			if !h.Lower {
 				p.overlay[h.Path] = e.Digest
 			}
-			e.Mode = conda.NormalMode(conda.RegularFile, e.Mode)
+			e.Mode = c.publicMode(h.Path, e.Mode, &v)
 			if err := s.rewrite(u.Root+"/"+h.Path, &e, h.Open); err != nil {
 				return nil, err
 			}
@@ -298,6 +299,16 @@ func (s *Session) treePart(u conda.Unit, c *content, v conda.Verdict) (*part, er
 	}
 	p.shown, p.public = s.treeForm(shown, v), s.treeForm(public, v)
 	return p, nil
+}
+
+// publicMode returns what a file's mode is for others.
+func (c *content) publicMode(path string, shown uint32, v *conda.Verdict) uint32 {
+	if c.known != nil {
+		if i, ok := c.known.Find(path); ok {
+			return c.known.At(i).Mode
+		}
+	}
+	return v.Mode(path, shown)
 }
 
 // treeForm returns what the store knows of a package with this tree and verdict.

@@ -9,22 +9,21 @@ import (
 	"condafs/index"
 )
 
-// knownAs returns what an archive with these sums is known to hold: the content
-// digests of packages in the same place of the head, or of the session's snapshot,
+// knownAs returns what an archive with these sums is known to hold: packages in the same place of the head, or of the session's snapshot,
 // that were verified against an archive with that SHA-256. One in another user's space
 // does not count, as the session could not have seen it. Usually there is one, or none.
 //
 // It is the daemon that has compared the two then, whoever brought them: that the
 // record is right is a claim, that those files are in that archive is not.
-func (s *Session) knownAs(root string, archive hashing.Sums) ([]hashing.Digest, error) {
+func (s *Session) knownAs(root string, archive hashing.Sums) ([]index.Entry, error) {
 	if archive.Has&hashing.SHA256 == 0 {
 		return nil, nil
 	}
 	sha256 := hex.EncodeToString(archive.SHA256[:])
-	var known []hashing.Digest
+	var known []index.Entry
 	err := s.eachKnown(root, func(e *index.Entry) {
 		if e.Kind == index.KindTree && conda.Trust(e.Trust) == conda.TrustVerified && e.SHA256 == sha256 {
-			known = append(known, e.Content)
+			known = append(known, *e)
 		}
 	})
 	return known, err
@@ -72,7 +71,15 @@ func (s *Session) recall(c *content, archive *conda.ArchiveEvidence) error {
 	}
 	archive.Unpacked = func() (bool, error) {
 		t, err := c.tree()
-		return err == nil && slices.Contains(known, t.ContentDigest()), err
+		if err != nil {
+			return false, err
+		}
+		i := slices.IndexFunc(known, func(e index.Entry) bool { return e.Content == t.ContentDigest() })
+		if i < 0 {
+			return false, nil
+		}
+		c.known, err = s.e.store.Tree(known[i].Digest)
+		return err == nil, err
 	}
 	return nil
 }

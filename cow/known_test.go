@@ -255,3 +255,41 @@ func TestKnownArchive(t *testing.T) {
 		})
 	}
 }
+
+// A package that is known is published with the modes that its archive gave it when that was unpacked.
+func TestKnownPackageKeepsItsModes(t *testing.T) {
+	w := newWorld(t)
+	f := makePackage(t, "tool-1.0-0", nil)
+	pid, c := w.process()
+	c.install(f)
+	w.exit(pid)
+	first := w.head(shared + f.dist)
+	modes := func(d hashing.Digest) map[string]uint32 {
+		t.Helper()
+		tree, err := w.store.Tree(d)
+		c.must(err)
+		m := make(map[string]uint32)
+		for p, e := range tree.All() {
+			m[p] = e.Mode
+		}
+		return m
+	}
+	pid, c = w.process() // has the package in its snapshot
+	c.remove("pkgs/" + f.dist)
+	_, err := w.e.Commit(t.Context(), c.s.ID())
+	c.must(err)
+	if w.head(shared+f.dist) != nil {
+		t.Fatal("it is still there")
+	}
+	c.extract(f)
+	c.must(c.on("pkgs/"+f.dist+"/bin/tool", func(n *Node, _ Attr) error {
+		_, err := c.v.Setattr(n, nil, SetAttr{Valid: SetMode, Mode: 0o444})
+		return err
+	}))
+	c.finish(f)
+	w.exit(pid)
+	again := w.head(shared + f.dist)
+	if again == nil || again.Trust != first.Trust || !maps.Equal(modes(first.Digest), modes(again.Digest)) {
+		t.Errorf("first %v, then %v", modes(first.Digest), again)
+	}
+}

@@ -334,7 +334,7 @@ func (im *importer) verify(name string, src *source, beside *archive) (index.Ent
 			return index.Entry{}, nil, fault.New("check package", name, fault.Corrupt, errors.New(why))
 		}
 	}
-	t, err := src.tree()
+	t, err := src.tree(&v)
 	if err != nil {
 		return index.Entry{}, nil, err
 	}

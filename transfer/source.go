@@ -159,7 +159,7 @@ func (s *source) Open(p string) (io.ReadCloser, error) {
 
 // tree makes the tree of a directory that has been copied. Modes are made what
 // they'd be whatever the client's umask was.
-func (s *source) tree() (*index.Tree, error) {
+func (s *source) tree(v *conda.Verdict) (*index.Tree, error) {
 	b := index.NewTreeBuilder(index.TreeEntry{Mode: conda.NormalMode(conda.DirectoryFile, s.mode), Mtime: s.mtime})
 	for _, o := range s.objects {
 		e := o.TreeEntry
@@ -171,7 +171,7 @@ func (s *source) tree() (*index.Tree, error) {
 			if err != nil {
 				return nil, err
 			}
-			e.Mode = conda.NormalMode(conda.RegularFile, e.Mode)
+			e.Mode = v.Mode(o.path, e.Mode)
 			if o.path == conda.CompletionMarker {
 				if sums, err = s.publicRecord(sums); err != nil {
 					return nil, err

@@ -29,6 +29,7 @@ type File struct {
 	Exec bool
 	Link string
 	Bits int64 // of the mode: 0o4000 sets the user's id, 0o2000 the group's
+	Mode int64 // permission bits; 0: 0664, or 0775 with Exec
 }
 
 // Package describes a package to make.
@@ -127,6 +128,9 @@ func (f File) header() tar.Header {
 	h := tar.Header{Name: f.Path, Mode: 0o664, Typeflag: tar.TypeReg, Size: int64(len(f.Body)), ModTime: Mtime}
 	if f.Exec {
 		h.Mode = 0o775
+	}
+	if f.Mode != 0 {
+		h.Mode = f.Mode
 	}
 	h.Mode |= f.Bits
 	if f.Link != "" {

@@ -126,7 +126,7 @@ def compare(report, path, item, sha):
             why = None if stat.S_ISDIR(st.st_mode) else "is no directory"
         elif not stat.S_ISREG(st.st_mode):
             why = "is no file"
-        elif bool(st.st_mode & 0o100) != bool(item["mode"] & 0o100):
+        elif st.st_mode & 0o700 != item["mode"] & 0o700:  # a umask leaves these as they are in the archive
             why = f"has mode {stat.S_IMODE(st.st_mode):o}"
         elif sha256_file(path) != sha:
             why = f"has other bytes ({st.st_size} of them)"
