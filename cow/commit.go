@@ -76,6 +76,7 @@ type committing struct {
 
 	mu     sync.Mutex // guards what follows: packages are checked in parallel
 	report Report
+	aside  []Note  // what is to be put into quarantine
 	failed []error // what can be tried again
 }
 
@@ -260,6 +261,15 @@ func (c *committing) prepare(ctx context.Context) error {
 	for _, p := range c.lists {
 		c.prepareList(p)
 	}
+	// Not before: it takes files away behind the view's back, and whoever looks at the directory in that moment finds less than
+	// there is.
+	for _, n := range c.aside {
+		if err := c.s.quarantine(n.Path, n.Why); err != nil {
+			c.failed = append(c.failed, err)
+			continue
+		}
+		c.report.Quarantined = append(c.report.Quarantined, n)
+	}
 	return errors.Join(c.failed...)
 }
 
@@ -358,11 +368,7 @@ func (c *committing) outcome(path string, err error) {
 	corrupt, hopeless := fault.Is(err, fault.Corrupt), hopeless(err)
 	switch {
 	case corrupt && c.final:
-		if qerr := c.s.quarantine(path, err.Error()); qerr != nil {
-			c.failed = append(c.failed, qerr)
-			return
-		}
-		c.report.Quarantined = append(c.report.Quarantined, note)
+		c.aside = append(c.aside, note)
 	case hopeless && c.final:
 		c.report.Dropped = append(c.report.Dropped, note)
 	default:

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -308,6 +309,67 @@ func TestDeathAfterAChange(t *testing.T) {
 			w.tidy()
 		})
 	}
+}
+
+// What a session has published can be deleted by it, also when it has brought it again since and that could not be published.
+func TestDeletionOfWhatCameTwice(t *testing.T) {
+	w := newWorld(t)
+	f := makePackage(t, "tool-1.0-0", nil)
+	pid, c := w.process()
+	c.extract(f)
+	c.finish(f)
+	w.await()
+	if w.head(mine+f.dist) == nil {
+		t.Fatal("it is not published")
+	}
+	g := newGate()
+	defer failpoint.Set(w.dir, g.reach)()
+	c.drop("pkgs/" + f.dist)
+	g.fail(failpoint.PublishBegin)
+	c.extract(f)
+	c.finish(f)
+	w.await()
+	if g.fail("") {
+		t.Fatal("nothing was to be published")
+	}
+	c.drop("pkgs/" + f.dist)
+	w.exit(pid)
+	if e := w.head(mine + f.dist); e != nil {
+		t.Errorf("the head still has %+v", e)
+	}
+	w.tidy()
+}
+
+// What fails its checks at a session's end is put aside, and what lies beside it is published all the same.
+func TestPutAsideBesideOthers(t *testing.T) {
+	w := newWorld(t)
+	const many = 30
+	pid, c := w.process()
+	var once sync.Once
+	defer failpoint.Set(w.dir, func(p failpoint.Point) error {
+		if p == failpoint.QuarantineRecorded {
+			once.Do(func() {
+				if sealed, err := filepath.Glob(c.s.sealedDir() + "/*" + sealedSuffix); err != nil || len(sealed) != many {
+					t.Errorf("the first is put aside when %d others are sealed, %v", len(sealed), err)
+				}
+			})
+		}
+		return nil
+	})()
+	for i := range many {
+		c.write(fmt.Sprintf("pkgs/bad%d-1.0-0.conda", i), "no archive")
+		c.write(fmt.Sprintf("pkgs/note%d", i), fmt.Sprint(i))
+	}
+	w.exit(pid)
+	for i := range many {
+		if got := w.headFile(mine + fmt.Sprintf("note%d", i)); got != fmt.Sprint(i) {
+			t.Errorf("note %d is %q", i, got)
+		}
+	}
+	if q, err := w.store.Quarantined(); err != nil || len(q) != many {
+		t.Errorf("%d are in quarantine, %v", len(q), err)
+	}
+	w.tidy()
 }
 
 // arrived waits until somebody stands at a gate.

@@ -423,9 +423,14 @@ func (h *history) crashed(s *idealSession, committing bool) {
 	manifests := h.readManifests(s)
 	for p, it := range s.items {
 		_, there := s.view[p]
-		known := slices.ContainsFunc(manifests, func(r *sealing) bool { return r.item.path == p })
-		if !known || !it.settled && (!there || s.overlay[p]) {
-			delete(s.items, p) // what its client has removed or changed since is not published
+		known := func(settled bool) bool {
+			return slices.ContainsFunc(manifests, func(r *sealing) bool { return r.item.path == p && (r.item.settled || !settled) })
+		}
+		switch {
+		case !known(false), !it.settled && (!there || s.overlay[p]) && !known(true):
+			delete(s.items, p)
+		case !it.settled && (!there || s.overlay[p]):
+			s.withdraw(p) // what its client has removed or changed since is not published
 		}
 	}
 	for _, r := range manifests {

@@ -49,8 +49,25 @@ type shown struct {
 // sealedFact is content that has passed its checks.
 type sealedFact struct {
 	fact
-	base    *fact // what the session started from
-	settled bool  // it has been merged
+	base    *fact       // what the session started from
+	settled bool        // it has been merged
+	before  *sealedFact // what was published there earlier
+}
+
+func (it *sealedFact) published() *sealedFact {
+	if it == nil || it.settled {
+		return it
+	}
+	return it.before
+}
+
+// withdraw takes back what is not published.
+func (s *idealSession) withdraw(path string) {
+	if b := s.items[path].before; b != nil {
+		s.items[path] = b
+	} else {
+		delete(s.items, path)
+	}
 }
 
 // idealSession is one session. Paths are those of units' tops.
@@ -197,7 +214,7 @@ func (s *idealSession) take(path string, trust conda.Trust, sha string) {
 	if !s.overlay[path] && sameFact(base, &e) && base.trust >= trust {
 		return
 	}
-	s.items[path] = &sealedFact{fact: e, base: base}
+	s.items[path] = &sealedFact{fact: e, base: base, before: s.items[path].published()}
 	if s.overlay[path] {
 		delete(s.overlay, path)
 		s.gained[path] = true
@@ -357,7 +374,7 @@ func (s *idealSession) commit(what scope, final bool) {
 	}
 	for p := range s.gone {
 		if it := s.items[p]; it != nil && !it.settled {
-			delete(s.items, p) // it was removed before anybody could see it
+			s.withdraw(p) // it was removed before anybody could see it
 		}
 	}
 	for _, pkg := range packagePaths {

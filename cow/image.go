@@ -86,6 +86,7 @@ type itemImage struct {
 	Base     *index.Entry
 	Settled  bool
 	Manifest string
+	Before   *itemImage
 }
 
 type partImage struct {

@@ -107,7 +107,7 @@ func (d *drawing) session(s *Session) (sessionImage, error) {
 		img.Jobs = append(img.Jobs, jobImage{root, j.complete, j.again})
 	}
 	for _, it := range s.items {
-		img.Items = append(img.Items, itemImage{it.path, d.form(it.public), it.base, it.settled, it.manifest})
+		img.Items = append(img.Items, *d.item(it))
 	}
 	for _, p := range s.stalled {
 		img.Stalled = append(img.Stalled, partImage{
@@ -315,17 +315,32 @@ func (r *restoring) session(img *sessionImage) error {
 	return r.enter(s, img)
 }
 
+// item draws what was sealed at a path.
+func (d *drawing) item(it *item) *itemImage {
+	if it == nil {
+		return nil
+	}
+	return &itemImage{it.path, d.form(it.public), it.base, it.settled, it.manifest, d.item(it.before)}
+}
+
 // content restores what is known of what was sealed.
 func (r *restoring) content(s *Session, img *sessionImage) {
 	form := func(f formImage) form { return form{f.Entry, r.trees[f.Tree]} }
 	for _, j := range img.Jobs {
 		s.jobs[j.Root] = &job{complete: j.Complete, again: j.Again}
 	}
-	for _, it := range img.Items {
-		s.items[it.Path] = &item{
-			unit: conda.Classify(it.Path, it.Public.Entry.Kind == index.KindTree), path: it.Path,
-			public: form(it.Public), base: it.Base, settled: it.Settled, manifest: it.Manifest,
+	var restore func(it *itemImage) *item
+	restore = func(it *itemImage) *item {
+		if it == nil {
+			return nil
 		}
+		return &item{
+			unit: conda.Classify(it.Path, it.Public.Entry.Kind == index.KindTree), path: it.Path,
+			public: form(it.Public), base: it.Base, settled: it.Settled, manifest: it.Manifest, before: restore(it.Before),
+		}
+	}
+	for _, it := range img.Items {
+		s.items[it.Path] = restore(&it)
 	}
 	for _, p := range img.Stalled {
 		q := &part{unit: conda.Classify(p.Path, p.IsDir), path: p.Path, gen: p.Gen, shown: form(p.Shown), public: form(p.Public), overlay: p.Overlay}

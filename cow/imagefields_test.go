@@ -33,7 +33,7 @@ var handedOver = []struct {
 	{gained{}, "dirs seen", "file log account", ""},
 	{gain{}, "obj entry gone", "", ""},
 	{job{}, "complete again", "", "running why"},
-	{item{}, "path public base settled manifest", "unit", ""},
+	{item{}, "path public base settled manifest before", "unit", ""},
 	{part{}, "path gen shown public overlay", "unit", ""},
 	{form{}, "entry tree", "", ""},
 	{flight{}, "roots", "", "events stalled"},

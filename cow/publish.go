@@ -63,8 +63,8 @@ func (s *Session) dropDamaged() ([]Note, error) {
 		if !fault.Is(err, fault.Corrupt) {
 			return lost, err
 		}
-		delete(s.items, p)
-		if it.manifest != "" {
+		s.withdraw(it)
+		if it.ownManifest() {
 			if err := giveUpManifest(it); err != nil {
 				return lost, err
 			}

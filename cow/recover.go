@@ -190,6 +190,7 @@ func (s *Session) redo(sealed []*sealing) {
 			}
 		}
 		s.mu.Lock()
+		r.item.before = s.items[r.item.path].published()
 		s.items[r.item.path] = r.item
 		s.mu.Unlock()
 	}

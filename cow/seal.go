@@ -30,6 +30,30 @@ type item struct {
 	// settled items have been merged: the head has them, or what was there first.
 	settled  bool
 	manifest string // its redo manifest, if it was sealed
+	// before is what the session has published at the path earlier: what it started from, should this one be withdrawn.
+	before *item
+}
+
+// published returns what the session has published where it is.
+func (it *item) published() *item {
+	if it == nil || it.settled {
+		return it
+	}
+	return it.before
+}
+
+// withdraw takes an item back that is not published. s.mu is held.
+func (s *Session) withdraw(it *item) {
+	if it.before != nil {
+		s.items[it.path] = it.before
+	} else {
+		delete(s.items, it.path)
+	}
+}
+
+// ownManifest reports whether nobody else relies on the item's manifest.
+func (it *item) ownManifest() bool {
+	return it.manifest != "" && (it.before == nil || it.before.manifest != it.manifest)
 }
 
 // sealAll seals what is in the overlay, and takes note of the rest.
@@ -69,6 +93,7 @@ func (s *Session) seal(p *part) error {
 	}
 	s.mu.Lock()
 	delete(s.stalled, p.path)
+	it.before = s.items[p.path].published()
 	s.items[p.path] = it
 	s.mu.Unlock()
 	return failpoint.Err(failpoint.SealDone, s.e.store.Dir())
@@ -284,7 +309,10 @@ func (s *Session) forgetSealed(path string) error {
 	if it == nil || it.settled {
 		return nil
 	}
-	delete(s.items, path)
+	s.withdraw(it)
+	if !it.ownManifest() {
+		return nil
+	}
 	return removeManifest(it.manifest)
 }
 
@@ -304,7 +332,7 @@ func (s *Session) promote(p *part) error {
 	defer s.mu.Unlock()
 	it := &item{unit: p.unit, path: p.path, public: p.public, base: base}
 	if old := s.items[p.path]; old != nil {
-		it.manifest = old.manifest
+		it.manifest, it.before = old.manifest, old.published()
 		if !old.settled {
 			it.base = old.base
 		}
