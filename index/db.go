@@ -23,20 +23,21 @@ const dbName = "db"
 const (
 	memTableSize = 8 << 20
 	maxTxnBytes  = memTableSize * 15 / 100
+	tableSize    = 2 << 20                    // see dbOptions
 	partSize     = 256 << 10                  // a larger value is stored in parts
 	logBytes     = memTableSize + maxTxnBytes // what a log is written to before the next one
 )
 
 // dbOptions are those of the database in a directory.
 func dbOptions(path string, log badgerLog) badger.Options {
-	return badger.DefaultOptions(path).
+	o := badger.DefaultOptions(path).
 		WithLogger(log).
 		WithSyncWrites(true).
 		WithDetectConflicts(false). // there is one writer
 		WithNumVersionsToKeep(1).   // below what is pinned, see SetDiscardTs
 		WithMemTableSize(memTableSize).
 		WithNumMemtables(3).
-		WithBaseTableSize(memTableSize).
+		WithBaseTableSize(tableSize).
 		WithNumCompactors(2).
 		WithBlockCacheSize(4 << 20).
 		WithChecksumVerificationMode(options.OnBlockRead).
@@ -45,6 +46,10 @@ func dbOptions(path string, log badgerLog) badger.Options {
 		// nothing there has to be collected. The file is there nevertheless.
 		WithValueThreshold(partSize + 1<<10).
 		WithValueLogFileSize(1 << 20)
+	// A compaction writes up to 13 tables at the same time, in buffers that begin with twice a table's size. By default, tables get
+	// larger with each level.
+	o.TableSizeMultiplier = 1
+	return o
 }
 
 func openDB(dir string, log badgerLog) (db *badger.DB, err error) {
