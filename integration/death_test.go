@@ -169,7 +169,7 @@ func TestDaemonStopsInTheMiddle(t *testing.T) {
 			for _, c := range clients {
 				c.start(t)
 			}
-			m.await("the clients to be in the middle", func() bool { return s.stats().ArchiveRequests >= 15 })
+			m.await("the clients to be in the middle", func() bool { return s.stats().ArchiveRequests >= 6 })
 			m.stop(sig)
 			for _, c := range clients {
 				c.wait(t)

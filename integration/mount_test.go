@@ -236,8 +236,22 @@ func (m *mount) awaitExit() {
 		}
 		m.checkLog()
 	case <-time.After(patience):
-		m.t.Fatalf("the daemon did not end within %v\n%s", patience, tail(m.log.String()))
+		m.t.Fatalf("the daemon did not end within %v\n%s", patience, m.stacks())
 	}
+}
+
+// stacks ends a daemon that hangs and returns its log with the stacks of its goroutines.
+func (m *mount) stacks() string {
+	m.t.Helper()
+	if err := m.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
+		m.t.Error(err)
+	}
+	select {
+	case <-m.exited:
+		m.gone()
+	case <-time.After(patience):
+	}
+	return m.log.String()
 }
 
 // checkLog fails the test for what a daemon must never say.
@@ -273,11 +287,9 @@ func (m *mount) cleanup() {
 			m.t.Errorf("the daemon ended with %v\n%s", err, tail(m.log.String()))
 		}
 	case <-time.After(patience):
-		m.t.Errorf("the daemon did not end within %v of SIGTERM\n%s", patience, tail(m.log.String()))
-		if err := m.cmd.Process.Signal(syscall.SIGQUIT); err == nil { // for the stacks
-			<-m.exited
-			m.t.Log(tail(m.log.String()))
-		}
+		m.t.Errorf("the daemon did not end within %v of SIGTERM\n%s", patience, m.stacks())
+		m.detach()
+		return
 	}
 	m.checkLog()
 	m.gone()
