@@ -131,6 +131,10 @@ func (b *bench) filesIn(ctx context.Context, p Place, works []fileWork, o FilesO
 		pkgs = filepath.Join(m.point, "pkgs")
 	}
 	var seconds []float64
+	bytesOf := map[bool]int64{true: int64(o.Bytes)}
+	for i := range o.Files {
+		bytesOf[false] += int64(len(smallFile(i)))
+	}
 	for _, w := range works {
 		pkg, size, files := packageName+"-1.0-0", o.Files, o.Files
 		if w.large {
@@ -150,8 +154,8 @@ func (b *bench) filesIn(ctx context.Context, p Place, works []fileWork, o FilesO
 		if err != nil {
 			return nil, fmt.Errorf("bench: %s, %s: %w", p, w.title, err)
 		}
-		if done.Files != files {
-			return nil, fmt.Errorf("bench: %s, %s: %d files, not %d", p, w.title, done.Files, files)
+		if done.Files != files || w.op != "walk" && done.Bytes != bytesOf[w.large] {
+			return nil, fmt.Errorf("bench: %s, %s: %d files of %d bytes, not %d of %d", p, w.title, done.Files, done.Bytes, files, bytesOf[w.large])
 		}
 		seconds = append(seconds, done.Seconds)
 		if m != nil {

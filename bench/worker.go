@@ -22,6 +22,7 @@ const WorkerCommand = "bench-worker"
 type worked struct {
 	Seconds float64 `json:"seconds"`
 	Files   int     `json:"files"`
+	Bytes   int64   `json:"bytes"` // written or read
 }
 
 // WorkerMain does one thing to a package directory and returns its exit status:
@@ -60,7 +61,7 @@ func doWork(args []string) (worked, error) {
 	case "write":
 		return makePackage(dir, 1, func(int) []byte { return noise(number) })
 	case "walk":
-		return again(dir, func(string) error { return nil })
+		return again(dir, func(string) (int64, error) { return 0, nil })
 	case "read":
 		return again(dir, readFile)
 	case "cold":
@@ -90,7 +91,7 @@ func smallFile(i int) []byte {
 }
 
 // makePackage makes a package whose own list of files proves it. What is not a client's work comes before the clock starts.
-func makePackage(dir string, files int, content func(i int) []byte) (worked, error) {
+func makePackage(dir string, files int, content func(i int) []byte) (w worked, err error) {
 	type entry struct {
 		Path   string `json:"_path"`
 		Type   string `json:"path_type"`
@@ -98,8 +99,12 @@ func makePackage(dir string, files int, content func(i int) []byte) (worked, err
 		Size   int    `json:"size_in_bytes"`
 	}
 	list := make([]entry, files)
+	var large []byte
 	for i := range list {
 		b := content(i)
+		if files == 1 {
+			large = b // making it takes as long as writing it
+		}
 		sum := sha256.Sum256(b)
 		list[i] = entry{fmt.Sprintf("lib/d%02d/f%05d.py", i%40, i), "hardlink", hex.EncodeToString(sum[:]), len(b)}
 	}
@@ -109,27 +114,34 @@ func makePackage(dir string, files int, content func(i int) []byte) (worked, err
 	started := time.Now()
 	for _, sub := range []string{"info", "lib"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
-			return worked{}, err
+			return w, err
 		}
 	}
 	for i, e := range list {
 		if i < 40 {
 			if err := os.Mkdir(filepath.Dir(filepath.Join(dir, e.Path)), 0o755); err != nil {
-				return worked{}, err
+				return w, err
 			}
 		}
-		if err := unpack(filepath.Join(dir, e.Path), content(i)); err != nil {
-			return worked{}, err
+		b := large
+		if b == nil {
+			b = content(i)
 		}
+		if err := unpack(filepath.Join(dir, e.Path), b); err != nil {
+			return w, err
+		}
+		w.Files++
+		w.Bytes += int64(len(b))
 	}
 	for name, v := range metadata {
 		if err := writeJSON(filepath.Join(dir, name), v); err != nil {
-			return worked{}, err
+			return w, err
 		}
 	}
 	id["fn"], id["url"] = base+".conda", "http://localhost/linux-64/"+base+".conda"
-	err := writeJSON(filepath.Join(dir, "info", "repodata_record.json"), id)
-	return worked{time.Since(started).Seconds(), files}, err
+	err = writeJSON(filepath.Join(dir, "info", "repodata_record.json"), id)
+	w.Seconds = time.Since(started).Seconds()
+	return w, err
 }
 
 func writeJSON(path string, v any) error {
@@ -153,7 +165,7 @@ func unpack(path string, content []byte) error {
 }
 
 // again goes through a directory twice, and takes the time of the second.
-func again(dir string, do func(path string) error) (worked, error) {
+func again(dir string, do func(path string) (int64, error)) (worked, error) {
 	if w, err := through(dir, do); err != nil {
 		return w, err
 	}
@@ -161,7 +173,7 @@ func again(dir string, do func(path string) error) (worked, error) {
 }
 
 // through stats everything in a directory and does something to each file of the package's payload.
-func through(dir string, do func(path string) error) (w worked, err error) {
+func through(dir string, do func(path string) (int64, error)) (w worked, err error) {
 	started := time.Now()
 	err = filepath.WalkDir(filepath.Join(dir, "lib"), func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -170,8 +182,10 @@ func through(dir string, do func(path string) error) (w worked, err error) {
 		if _, err := os.Lstat(path); err != nil || d.IsDir() {
 			return err
 		}
+		n, err := do(path)
 		w.Files++
-		return do(path)
+		w.Bytes += n
+		return err
 	})
 	w.Seconds = time.Since(started).Seconds()
 	return w, err
@@ -179,17 +193,19 @@ func through(dir string, do func(path string) error) (w worked, err error) {
 
 var readBuffer = make([]byte, 1<<20)
 
-func readFile(path string) (err error) {
+func readFile(path string) (size int64, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	for {
-		if _, err := f.Read(readBuffer); err == io.EOF {
-			return nil
+		n, err := f.Read(readBuffer)
+		size += int64(n)
+		if err == io.EOF {
+			return size, nil
 		} else if err != nil {
-			return err
+			return size, err
 		}
 	}
 }
