@@ -53,7 +53,7 @@ func (v *View) createNew(dir *Node, name string, flags int, mode uint32) (*Node,
 	if err := v.account.opened(1); err != nil {
 		return nil, Attr{}, nil, err
 	}
-	var c made
+	c := made{v: v}
 	fd := -1
 	err := v.make(dir, name, 0, func(dirfd int, name string) error {
 		var err error
@@ -104,12 +104,12 @@ func (v *View) tmpfile(dir *Node, flags int, mode uint32) (*Node, Attr, *Handle,
 	if err != nil {
 		return nil, Attr{}, nil, err
 	}
-	var c made
+	c := made{v: v}
 	if err := c.finish(fd, unix.S_IFREG, mode); err != nil {
 		unix.Close(fd)
 		return nil, Attr{}, nil, err
 	}
-	n := v.newNode(unix.S_IFREG, c.st.Ino)
+	n := v.newNode(unix.S_IFREG, c.ino())
 	n.upper, n.mark = true, c.mark
 	a := v.nativeAttr(n, &c.st)
 	n.last = &remains{Attr: a}
@@ -233,7 +233,7 @@ func (v *View) makeNode(dir *Node, name string, bytes int64, f func(dirfd int, n
 	if err := v.vacant(dir, name); err != nil {
 		return nil, Attr{}, err
 	}
-	var c made
+	c := made{v: v}
 	err := v.make(dir, name, bytes, func(dirfd int, name string) error {
 		err := f(dirfd, name, &c)
 		if err != nil && err != unix.EEXIST {
@@ -251,8 +251,17 @@ func (v *View) makeNode(dir *Node, name string, bytes int64, f func(dirfd int, n
 
 // made is a native object that has just been made.
 type made struct {
+	v    *View
 	st   unix.Stat_t
 	mark mark
+}
+
+// ino is the inode number that it shows.
+func (c *made) ino() uint64 {
+	if c.mark.ino != 0 {
+		return c.mark.ino
+	}
+	return c.st.Ino
 }
 
 // finish gives a new file the mode that it shall show; the process' umask may
@@ -267,8 +276,8 @@ func (c *made) finish(fd int, typ, mode uint32) error {
 		}
 		c.st.Mode = typ | want
 	}
-	c.mark = mark{}.withMode(typ, mode)
-	if !c.mark.hasMode {
+	c.mark = c.v.ownIno(c.st.Ino).withMode(typ, mode)
+	if c.mark == (mark{}) {
 		return nil
 	}
 	return unix.Fsetxattr(fd, xattrMark, c.mark.encode(), 0)
@@ -288,7 +297,7 @@ func (c *made) finishName(dirfd int, name string, typ, mode uint32) error {
 	if !markable(typ) {
 		return nil
 	}
-	c.mark = mark{}.withMode(typ, mode)
+	c.mark = c.v.ownIno(c.st.Ino).withMode(typ, mode)
 	return writeMark(dirfd, name, mark{}, c.mark)
 }
 
@@ -367,7 +376,7 @@ func (v *View) overWhiteout(tmp string, dirfd int, name string) error {
 // added makes the node of something new in the overlay.
 func (v *View) added(dir *Node, name string, c *made) *Node {
 	typ := c.st.Mode & unix.S_IFMT
-	n := v.newNode(typ, c.st.Ino)
+	n := v.newNode(typ, c.ino())
 	n.upper, n.mark = true, c.mark
 	if typ == unix.S_IFDIR {
 		n.names = make(map[string]upperName)

@@ -106,6 +106,7 @@ type viewImage struct {
 	At, Moved    map[string]uint64
 	Gained       []gainImage
 	GainedSeen   int
+	Lent         []uint64
 	Packages     []packageImage
 	Objects      []objectImage
 	Nodes        []nodeImage // the root first

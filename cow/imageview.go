@@ -3,7 +3,9 @@ package cow
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,7 +32,7 @@ func (v *View) draw(known []*Node) *viewDrawing {
 		v: v, packages: make(map[packageImage]int), objects: make(map[*object]int), nodes: make(map[*Node]int),
 		img: viewImage{
 			Retired: v.retired.Load(), MarkedUnseen: v.markedUnseen,
-			LastGen: v.gens.last, At: v.gens.at, Moved: v.gens.moved, GainedSeen: v.gained.seen,
+			LastGen: v.gens.last, At: v.gens.at, Moved: v.gens.moved, GainedSeen: v.gained.seen, Lent: slices.Sorted(maps.Keys(v.lent)),
 		},
 	}
 	d.node(v.root)
@@ -211,6 +213,9 @@ func restoreView(src source, upperDir string, spaces []string, uid, gid uint32, 
 	v.retired.Store(img.Retired)
 	v.markedUnseen = img.MarkedUnseen
 	v.gens = generations{last: img.LastGen, at: img.At, moved: img.Moved}
+	for _, ino := range img.Lent {
+		v.lendIno(ino)
+	}
 	v.gained.restore(img)
 	return v, nodes, handles, nil
 }

@@ -190,6 +190,7 @@ func (v *View) loadNames(dir *Node) error {
 			u.marked, u.whiteout = m != mark{}, m.whiteout
 			if m.ino != 0 {
 				u.ino = m.ino
+				v.lendIno(m.ino)
 			}
 		}
 		names[e.name] = u

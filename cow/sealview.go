@@ -207,6 +207,7 @@ func (v *View) settle(n *Node, at link, obj *object) error {
 	if !wasUpper {
 		return nil
 	}
+	v.lendIno(n.ino)
 	v.hmu.Lock()
 	for _, h := range n.handles {
 		if h.lower == nil {

@@ -93,7 +93,8 @@ type View struct {
 	mu     sync.RWMutex
 	lower  lower
 	gained gained
-	linked map[uint64]*Node // live nodes that have several names, by native inode number
+	linked map[uint64]*Node    // live nodes that have several names, by native inode number
+	lent   map[uint64]struct{} // see lendIno
 	gens   generations
 	// markedUnseen says that a file got a mark by one of several names, and that
 	// not all directories with one of the others know.
