@@ -39,7 +39,7 @@ import (
 // or `-rapid.failfile` repeats it. -rapid.checks says how many histories there are.
 func TestHistories(t *testing.T) {
 	packages := historyPackages(t)
-	longrun.Checks(t, 25)
+	longrun.Checks(t, 6)
 	rapid.Check(t, func(rt *rapid.T) {
 		h := newHistory(t, rt, packages)
 		defer h.close()
