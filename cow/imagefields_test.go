@@ -1,10 +1,9 @@
 package cow
 
 import (
-	"reflect"
-	"slices"
-	"strings"
 	"testing"
+
+	"condafs/internal/fieldtest"
 )
 
 // What becomes of each field when another process takes over. Who adds one has to say it here: a field that is
@@ -44,21 +43,6 @@ var handedOver = []struct {
 
 func TestEveryFieldIsHandedOver(t *testing.T) {
 	for _, h := range handedOver {
-		typ := reflect.TypeOf(h.of)
-		told := strings.Fields(h.image + " " + h.restored + " " + h.idle)
-		var has []string
-		for i := range typ.NumField() {
-			has = append(has, typ.Field(i).Name)
-		}
-		for _, f := range has {
-			if !slices.Contains(told, f) {
-				t.Errorf("%s.%s is new: put it into the image (image.go), or say here why not", typ.Name(), f)
-			}
-		}
-		for _, f := range told {
-			if !slices.Contains(has, f) {
-				t.Errorf("%s has no field %s any more", typ.Name(), f)
-			}
-		}
+		fieldtest.All(t, h.of, "put what is new into the image (image.go), or say here why not", h.image, h.restored, h.idle)
 	}
 }

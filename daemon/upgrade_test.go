@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +16,7 @@ import (
 	"condafs/fault"
 	"condafs/fs"
 	"condafs/handover"
+	"condafs/internal/fieldtest"
 	"condafs/proc"
 	"condafs/shelf"
 )
@@ -112,17 +112,7 @@ func TestEveryFieldIsHandedOver(t *testing.T) {
 		{daemon{}, "config started", "store engine shelf rattlerShelf procs scrub mount owner listener server served upgraded",
 			"mu endAll stopOnce stop ended endErr changing handOvers upgrading trying giveUp upgradeMu"},
 	} {
-		typ := reflect.TypeOf(h.of)
-		told := strings.Fields(h.image + " " + h.restored + " " + h.unused)
-		var has []string
-		for i := range typ.NumField() {
-			has = append(has, typ.Field(i).Name)
-		}
-		slices.Sort(told)
-		slices.Sort(has)
-		if !slices.Equal(told, has) {
-			t.Errorf("%s has the fields %v; hand over what is new (upgrade.go, takeover.go), or say here why not: %v", typ.Name(), has, told)
-		}
+		fieldtest.All(t, h.of, "hand over what is new (upgrade.go, takeover.go), or say here why not", h.image, h.restored, h.unused)
 	}
 }
 

@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"reflect"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +15,7 @@ import (
 
 	"condafs/cow"
 	"condafs/index"
+	"condafs/internal/fieldtest"
 )
 
 // handOver has another engine and another server go on with nothing of the first but their images, sent through the
@@ -118,16 +117,6 @@ func TestEveryFieldIsHandedOver(t *testing.T) {
 		{endedSessions{}, "live", "f pause", "mu"},
 		{notice{}, "node name", "", ""},
 	} {
-		typ := reflect.TypeOf(h.of)
-		told := strings.Fields(h.image + " " + h.restored + " " + h.unused)
-		var has []string
-		for i := range typ.NumField() {
-			has = append(has, typ.Field(i).Name)
-		}
-		slices.Sort(told)
-		slices.Sort(has)
-		if !slices.Equal(told, has) {
-			t.Errorf("%s has the fields %v; put what is new into the image (image.go), or say here why not: %v", typ.Name(), has, told)
-		}
+		fieldtest.All(t, h.of, "put what is new into the image (image.go), or say here why not", h.image, h.restored, h.unused)
 	}
 }

@@ -1,12 +1,11 @@
 package shelf
 
 import (
-	"reflect"
 	"slices"
-	"strings"
 	"testing"
 
 	"condafs/conda"
+	"condafs/internal/fieldtest"
 )
 
 // TestHandOver has another program take up a shelf with sessions that are older than some of what is on it: what is hidden
@@ -80,16 +79,6 @@ func TestEveryFieldIsHandedOver(t *testing.T) {
 		{shelved{}, "tree since leaving", "", ""},
 		{Ticket{}, "gen", "s", "once"},
 	} {
-		typ := reflect.TypeOf(h.of)
-		told := strings.Fields(h.image + " " + h.restored + " " + h.unused)
-		var has []string
-		for i := range typ.NumField() {
-			has = append(has, typ.Field(i).Name)
-		}
-		slices.Sort(told)
-		slices.Sort(has)
-		if !slices.Equal(told, has) {
-			t.Errorf("%s has the fields %v; put what is new into the image (image.go), or say here why not: %v", typ.Name(), has, told)
-		}
+		fieldtest.All(t, h.of, "put what is new into the image (image.go), or say here why not", h.image, h.restored, h.unused)
 	}
 }
