@@ -23,6 +23,7 @@ import (
 	"condafs/internal/failpoint"
 	"condafs/internal/longrun"
 	"condafs/internal/lossyfs"
+	"condafs/internal/racetest"
 )
 
 var (
@@ -146,8 +147,7 @@ func cutChild(t *testing.T, dir, job, points string) (string, error) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run", "^TestPowerCutChild$", "-test.v")
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGQUIT) } // for its stacks
-	cmd.Env = append(os.Environ(), cutDirEnv+"="+dir, cutJobEnv+"="+job, "CONDAFS_FAILPOINTS="+points,
-		"GORACE=atexit_sleep_ms=0") // else the race detector's exit takes a second
+	cmd.Env = append(os.Environ(), cutDirEnv+"="+dir, cutJobEnv+"="+job, "CONDAFS_FAILPOINTS="+points, racetest.Env)
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
 		t.Fatalf("the child hangs:\n%s", out)

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"condafs/internal/racetest"
 )
 
 // TestMain lets the test binary be a client of the demonstration, as the condafs binary is.
@@ -14,8 +16,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == ClientCommand {
 		os.Exit(ClientMain(os.Args[2:], os.Stdout, os.Stderr))
 	}
-	// The race detector has each process wait a second at its end by default.
-	if err := os.Setenv("GORACE", "exitcode=66 atexit_sleep_ms=0"); err != nil {
+	if err := racetest.Children(); err != nil {
 		panic(err)
 	}
 	os.Exit(m.Run())

@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+
+	"condafs/internal/racetest"
 )
 
 // workerEnv makes this binary run one of its workers instead of its tests: a
@@ -34,7 +36,7 @@ func TestMain(m *testing.M) {
 func worker(name string, args ...string) *exec.Cmd {
 	// Not by its path: another user may not be able to walk to it.
 	cmd := exec.Command("/proc/self/exe", args...)
-	cmd.Env = append(os.Environ(), workerEnv+"="+name, "GORACE=atexit_sleep_ms=0") // else the race detector's exit takes a second
+	cmd.Env = append(os.Environ(), workerEnv+"="+name, racetest.Env)
 	cmd.Dir = "/"
 	return cmd
 }

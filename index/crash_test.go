@@ -16,6 +16,7 @@ import (
 
 	"condafs/hashing"
 	"condafs/internal/longrun"
+	"condafs/internal/racetest"
 )
 
 // crashEnv makes this test binary a child that commits until it is killed. lifeEnv counts
@@ -40,8 +41,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(dumpEnv); dir != "" {
 		os.Exit(dump(dir))
 	}
-	// A child that is built with the race detector would sleep for a second before it exits.
-	if err := os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0")); err != nil {
+	if err := racetest.Children(); err != nil {
 		panic(err)
 	}
 	os.Exit(m.Run())

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"condafs/internal/longrun"
+	"condafs/internal/racetest"
 )
 
 // scratch is where this run builds its binary.
@@ -27,8 +28,7 @@ func TestMain(m *testing.M) {
 func run(m *testing.M) (status int) {
 	// Modes of what clients make must not depend on who runs the tests.
 	unix.Umask(0o022)
-	// A race shows in the exit status too; and no process is to wait a second at its end, as they do by default.
-	err := os.Setenv("GORACE", "exitcode=66 atexit_sleep_ms=0")
+	err := racetest.Children()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

@@ -21,6 +21,7 @@ import (
 	"condafs/conda"
 	"condafs/conda/condatest"
 	"condafs/control"
+	"condafs/internal/racetest"
 )
 
 // asCommand makes the test binary condafs itself, so that real processes and real
@@ -31,8 +32,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asCommand) != "" {
 		main()
 	}
-	// A race shows in the exit status too; and no process is to wait a second at its end, as they do by default.
-	if err := os.Setenv("GORACE", "exitcode=66 atexit_sleep_ms=0"); err != nil {
+	if err := racetest.Children(); err != nil {
 		panic(err)
 	}
 	os.Exit(m.Run())

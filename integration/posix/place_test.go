@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"condafs/internal/longrun"
+	"condafs/internal/racetest"
 )
 
 // A place is where a suite is run: a native directory, or the tree of a session that is started for it.
@@ -104,7 +105,7 @@ func startDaemon(bin, dir string, env []string) (*daemon, error) {
 		args = append(args, "--allow-other")
 	}
 	d.cmd = exec.Command(bin, args...)
-	d.cmd.Env = append(append(os.Environ(), env...), "GORACE=exitcode=66 atexit_sleep_ms=0")
+	d.cmd.Env = append(append(os.Environ(), env...), racetest.Env)
 	d.cmd.Stdout, d.cmd.Stderr = &d.log, &d.log
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := d.cmd.Start(); err != nil {
