@@ -132,11 +132,10 @@ func (s *Session) reading(pkg string, pid int, cancel <-chan struct{}) bool {
 	if !ok || !ticket.Holds(name, tree) {
 		return false
 	}
-	to := shelf.Path() + "/" + name
-	if !reaches(pid, to) {
+	entry := linkTo(shelf.Path(), name, &index.Entry{Owner: s.uid, Mtime: s.e.o.Now().UnixNano()})
+	if !reaches(pid, entry.Link) {
 		return false
 	}
-	entry := linkTo(shelf.Path(), name, &index.Entry{Owner: s.uid, Mtime: s.e.o.Now().UnixNano()})
 	ok, err := s.view.shelve(pkg, tree, entry)
 	if err != nil {
 		s.e.log.Warn("a client reads a package through the mount that it could read natively", "session", s.id, "package", pkg, "error", err)

@@ -37,7 +37,7 @@ func (p *Program) StartGuard(args []string, log *os.File) (*Guard, error) {
 	if err = errors.Join(err, r.Close()); err != nil {
 		return nil, fault.New(op, "", fault.Other, errors.Join(err, w.Close()))
 	}
-	return &Guard{w: w, pid: cmd.Process.Pid}, errors.Join(cmd.Process.Release())
+	return &Guard{w: w, pid: cmd.Process.Pid}, cmd.Process.Release()
 }
 
 // InheritGuard takes over the guard that another program has started.
