@@ -118,7 +118,7 @@ func (x *Scrub) walk(ctx context.Context, e *expectation) (problems []Problem, e
 		return nil, fault.New("scrub", s.dir, fault.Other, failed)
 	}
 	if fault.Is(err, fault.Corrupt) {
-		problems = append(problems, Problem{Kind: Index, File: dbName, Detail: err.Error() + "; " + hintRebuild})
+		problems = append(problems, damagedIndex(dbName, err))
 	} else if err != nil {
 		return nil, err
 	}

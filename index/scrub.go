@@ -127,20 +127,16 @@ func (x *Scrub) objects(ctx context.Context, first byte) error {
 	if err != nil {
 		return err
 	}
-	var missing []Problem
+	var gone []Problem
 	for d := range wanted {
 		if !x.store.HasBlob(d) {
-			missing = append(missing, Problem{Kind: Missing, Digest: d, File: blobName(d), Detail: "the blob is not there"})
+			gone = append(gone, missing(d))
 		}
 	}
-	if len(missing) == 0 {
+	if len(gone) == 0 {
 		return nil
 	}
-	return x.o.Found(ctx, missing...)
-}
-
-func foreign(name string) Problem {
-	return Problem{Kind: Foreign, File: name, Detail: "condafs puts no such file there"}
+	return x.o.Found(ctx, gone...)
 }
 
 // blob reads one. Its size is -1 if nothing referred to it when that was looked up.
@@ -177,18 +173,17 @@ func (x *Scrub) blob(ctx context.Context, u *uncached, file objectFile, size int
 // Examine reads one blob that something needs, as a Scrub does, and returns what is wrong
 // with it.
 func (s *Store) Examine(ctx context.Context, d hashing.Digest) (problems []Problem, err error) {
-	missing := Problem{Kind: Missing, Digest: d, File: blobName(d), Detail: "the blob is not there"}
 	fi, err := os.Lstat(s.blobPath(d))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if _, given := s.givenUp.Load(d); given {
 			return nil, nil
 		}
-		return []Problem{missing}, nil
+		return []Problem{missing(d)}, nil
 	case err != nil:
 		return nil, fault.New("examine blob", d.String(), fault.Other, err)
 	case !fi.Mode().IsRegular():
-		return []Problem{foreign(blobName(d)), missing}, nil
+		return []Problem{foreign(blobName(d)), missing(d)}, nil
 	}
 	x := s.NewScrub(ScrubOptions{
 		Pace:  func(ctx context.Context, _ int) error { return ctx.Err() },
@@ -220,7 +215,7 @@ func (x *Scrub) database(ctx context.Context, problems []Problem) error {
 		return err
 	}
 	for _, d := range append(damage, tables...) {
-		v.add(Problem{Kind: Index, File: d.file, Detail: d.err.Error() + "; " + hintRebuild})
+		v.add(damagedIndex(d.file, d.err))
 	}
 	if err := v.checkHead(ctx); err != nil {
 		return err
@@ -260,7 +255,7 @@ func (v *verification) checkHead(ctx context.Context) error {
 		})
 	}
 	if fault.Is(err, fault.Corrupt) {
-		v.add(Problem{Kind: Index, File: dbName, Detail: err.Error() + "; " + hintRebuild})
+		v.add(damagedIndex(dbName, err))
 		return nil
 	}
 	return err

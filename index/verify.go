@@ -45,6 +45,21 @@ type Problem struct {
 	Fixed       string         `json:"fixed,omitempty"`       // what a repair did about it, for people
 }
 
+// missing is a blob that is not there.
+func missing(d hashing.Digest) Problem {
+	return Problem{Kind: Missing, Digest: d, File: blobName(d), Detail: "the blob is not there"}
+}
+
+// foreign is what lies where only condafs puts anything.
+func foreign(name string) Problem {
+	return Problem{Kind: Foreign, File: name, Detail: "condafs puts no such file there"}
+}
+
+// damagedIndex is damage to the database, of which a new one has to be made.
+func damagedIndex(file string, err error) Problem {
+	return Problem{Kind: Index, File: file, Detail: err.Error() + "; " + hintRebuild}
+}
+
 // VerifyReport tells what was looked at and what is wrong.
 type VerifyReport struct {
 	Blobs    int64     `json:"blobs"`
@@ -110,7 +125,7 @@ func (v *verification) run(ctx context.Context) error {
 		return err
 	}
 	for d := range v.expected {
-		v.add(Problem{Kind: Missing, Digest: d, File: blobName(d), Detail: "the blob is not there"})
+		v.add(missing(d))
 	}
 	for d, why := range v.badTrees {
 		v.add(Problem{Kind: BadTree, Digest: d, Detail: why})
@@ -152,7 +167,7 @@ func (v *verification) expect(ctx context.Context) error {
 		err = v.store.eachVersion(ctx, []Seq{v.head}, collect(v.headTrees))
 	}
 	if fault.Is(err, fault.Corrupt) {
-		v.add(Problem{Kind: Index, File: dbName, Detail: err.Error() + "; " + hintRebuild})
+		v.add(damagedIndex(dbName, err))
 		return nil
 	}
 	if err != nil {
@@ -185,7 +200,7 @@ func (v *verification) compare(ctx context.Context) error {
 	var todo []objectFile
 	err := v.store.eachObject(ctx, func(f objectFile) error {
 		if f.foreign {
-			v.add(Problem{Kind: Foreign, File: f.name, Detail: "condafs puts no such file there"})
+			v.add(foreign(f.name))
 			return nil
 		}
 		size, wanted := v.expected[f.digest]

@@ -30,14 +30,14 @@ func (v *verification) checkIndex(ctx context.Context) error {
 		return err
 	}
 	for _, d := range damage {
-		v.add(Problem{Kind: Index, File: d.file, Detail: d.err.Error() + "; " + hintRebuild})
+		v.add(damagedIndex(d.file, d.err))
 	}
 	whole, err := v.store.checkSum(ctx)
 	if err == nil && !whole {
 		err = errHeadLost
 	}
 	if fault.Is(err, fault.Corrupt) {
-		v.add(Problem{Kind: Index, File: dbName, Detail: err.Error() + "; " + hintRebuild})
+		v.add(damagedIndex(dbName, err))
 		return nil
 	}
 	return err
@@ -167,7 +167,7 @@ func (v *verification) foreignIn(dir string, ours func(name string) bool) error 
 	}
 	for _, e := range names {
 		if !e.Type().IsRegular() || !ours(e.Name()) {
-			v.add(Problem{Kind: Foreign, File: dir + "/" + e.Name(), Detail: "condafs puts no such file there"})
+			v.add(foreign(dir + "/" + e.Name()))
 		}
 	}
 	return nil
