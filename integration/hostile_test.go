@@ -220,17 +220,23 @@ func TestBitsAndDevices(t *testing.T) {
 			t.Errorf("mounted as %s", line)
 		}
 	}
+	m.storeHasNoBits()
+}
+
+// storeHasNoBits looks for set-id bits and devices in the whole store.
+func (m *mount) storeHasNoBits() {
+	m.t.Helper()
 	if err := filepath.WalkDir(m.store, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		fi, err := d.Info()
 		if err == nil && fi.Mode()&(fs.ModeSetuid|fs.ModeSetgid|fs.ModeDevice) != 0 {
-			t.Errorf("the store has %s %v", p, fi.Mode())
+			m.t.Errorf("the store has %s %v", p, fi.Mode())
 		}
 		return err
 	}); err != nil {
-		t.Error(err)
+		m.t.Error(err)
 	}
 }
 

@@ -60,19 +60,7 @@ func TestRepairUnderClients(t *testing.T) {
 			mended++
 		}
 		// From here on nobody gets a wrong byte: head is whole, and clients fetch what is gone.
-		m.verify()
-		c := conda(t, s, m.pkgs(), env("after", round), app)
-		atOnce(t, c)
-		mustBeRight(t, c)
-		m.settle()
-		m.headMustHold("none")
-		now := m.packages()
-		for name := range packages {
-			// An archive alone is not missed by conda, as long as its package is there.
-			if !now[name].Extracted {
-				t.Errorf("round %d: %s did not come back", round, name)
-			}
-		}
+		m.allComesBack(packages, conda(t, s, m.pkgs(), env("after", round), app))
 	}
 	t.Logf("%d problems found, %d names removed and fetched again", mended, removed)
 	m.mustBeIntact()
@@ -133,5 +121,22 @@ func damageStore(t *testing.T, rng *rand.Rand, store string, n int) {
 	// One at least, also where the random ones had no bytes.
 	if err := os.WriteFile(filepath.Join(store, "objects", "foreign"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// allComesBack verifies the store, has a client make its environment, and demands that the head holds all packages then.
+func (m *mount) allComesBack(packages map[string]control.Package, c *client) {
+	m.t.Helper()
+	m.verify()
+	atOnce(m.t, c)
+	mustBeRight(m.t, c)
+	m.settle()
+	m.headMustHold("none")
+	now := m.packages()
+	for name := range packages {
+		// An archive alone is not missed by conda, as long as its package is there.
+		if !now[name].Extracted {
+			m.t.Errorf("%s: %s did not come back", c.name, name)
+		}
 	}
 }

@@ -86,19 +86,7 @@ func TestScrubUnderClients(t *testing.T) {
 		if len(damaged) > 0 {
 			t.Errorf("round %d: not found: %v in %+v", round, damaged, last)
 		}
-		m.verify()
-		after := conda(t, s, m.pkgs(), env("after", round), app)
-		atOnce(t, after)
-		mustBeRight(t, after)
-		m.settle()
-		m.headMustHold("none")
-		now := m.packages()
-		for name := range packages {
-			// An archive alone is not missed by conda, as long as its package is there.
-			if !now[name].Extracted {
-				t.Errorf("round %d: %s did not come back", round, name)
-			}
-		}
+		m.allComesBack(packages, conda(t, s, m.pkgs(), env("after", round), app))
 		t.Logf("--shelf=%s, round %d: in all %d found, %d mended, %d lost, %d names removed and fetched again", how, round, total.Found, total.Mended, total.Lost, total.Removed)
 	}
 	st := m.status()
