@@ -1,0 +1,2 @@
+OK_MARK = "OK"
+X_MARK = "XX"
