@@ -3,6 +3,7 @@ module condafs
 go 1.26.0
 
 require (
+	github.com/coreos/go-systemd/v22 v22.7.0
 	github.com/dgraph-io/badger/v4 v4.9.6
 	github.com/dsnet/compress v0.0.1
 	github.com/hanwen/go-fuse/v2 v2.12.1

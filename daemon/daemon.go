@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"condafs/control"
 	"condafs/cow"
 	"condafs/fault"
@@ -19,6 +21,7 @@ import (
 	"condafs/index"
 	"condafs/proc"
 	"condafs/scrub"
+	"condafs/service"
 	"condafs/shelf"
 )
 
@@ -150,6 +153,7 @@ type daemon struct {
 	mount        *fs.Server
 	started      time.Time
 	owner        uint32
+	manager      *service.Manager // set by serve
 
 	listener net.Listener
 	server   *control.Server // answers on listener
@@ -182,11 +186,14 @@ const (
 func (d *daemon) serve(ctx context.Context, begin func() error) error {
 	log := d.config.Logger
 	d.trying, d.giveUp = context.WithCancel(context.Background())
+	d.manager = service.Started(log)
 	d.listen()
 	err := begin()
 	if err == nil {
+		d.manager.Ready(d.works())
 		err = d.work(ctx)
 	}
+	d.manager.Stopping("ending sessions of " + d.config.MountPoint)
 	d.noUpgrades()
 	d.scrub.Stop()
 	err = errors.Join(err, d.unmount())
@@ -218,10 +225,16 @@ func (d *daemon) listen() {
 func (d *daemon) work(ctx context.Context) error {
 	log := d.config.Logger
 	d.scrub.Start()
+	rest := d.manager.Watch(d.roundTrip, d.works)
+	defer func() { rest() }()
 	for {
 		select {
 		case u := <-d.handOvers:
+			rest()
+			d.manager.Reloading("handing over to " + u.report.To)
 			d.replace(ctx, u) // returns if it has failed
+			d.manager.Ready(d.works())
+			rest = d.manager.Watch(d.roundTrip, d.works)
 			continue
 		case <-ctx.Done():
 			log.Info("stopping", "why", context.Cause(ctx).Error())
@@ -269,6 +282,20 @@ func (d *daemon) answers(ctx context.Context) error {
 	case <-t.C:
 		return fault.New("mount", d.config.MountPoint, fault.IO, fmt.Errorf("no answer in %v", answerTimeout))
 	}
+}
+
+// roundTrip asks the mount for what the kernel never answers by itself.
+func (d *daemon) roundTrip() error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(d.config.MountPoint, &st); err != nil {
+		return fault.New("ask", d.config.MountPoint, fault.Other, err)
+	}
+	return nil
+}
+
+// works says in a line what the daemon does.
+func (d *daemon) works() string {
+	return fmt.Sprintf("serving %s from %s; sessions: %d", d.config.MountPoint, d.config.Store, d.engine.Views())
 }
 
 // unmount takes the mount away unless that has happened, even from those who use it.

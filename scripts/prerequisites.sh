@@ -18,6 +18,7 @@ prerequisites() {
     if [ "$1" = test ]; then # others' suites for file systems (integration/posix)
         command -v fio >/dev/null || packages+=(fio)
         command -v stress-ng >/dev/null || packages+=(stress-ng)
+        command -v systemd-analyze >/dev/null || packages+=(systemd) # looks at the units; nothing of it runs
         if command -v cargo >/dev/null && [ ! -e /usr/include/sys/acl.h ]; then
             packages+=(libacl1-dev)
         fi

@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -121,6 +123,10 @@ func (a *app) spawn(ctx context.Context, o mountOptions) (int, error) {
 	cmd := exec.Command("/proc/self/exe", o.daemonArgs()...)
 	cmd.Args[0] = "condafs"
 	cmd.Dir = "/"
+	// A service manager that listens to us would not know of it.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "NOTIFY_SOCKET=") || strings.HasPrefix(v, "WATCHDOG_USEC=")
+	})
 	// A panic, which no logger sees, goes to the log as well.
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{w}

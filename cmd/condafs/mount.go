@@ -16,6 +16,7 @@ import (
 	"condafs/daemon"
 	"condafs/fault"
 	"condafs/fs"
+	"condafs/service"
 	"condafs/shelf"
 )
 
@@ -219,8 +220,11 @@ func (a *app) serve(o mountOptions) error {
 	return ready.failed(endDaemon(log, o.logFile, err, closeLog))
 }
 
-// endDaemon logs how a daemon has ended, and closes the log.
+// endDaemon tells how a daemon has ended, and closes the log.
 func endDaemon(log *slog.Logger, file string, err error, closeLog func() error) error {
+	if err != nil {
+		service.Started(log).Failed(err.Error())
+	}
 	// In the foreground without a file the log is standard error, where it is told anyway.
 	if err != nil && file != "" {
 		log.Error("failed", "err", err.Error())
