@@ -28,6 +28,9 @@ func (h *history) check() {
 		}
 	}
 	h.checkHead()
+	if h.paused != nil {
+		h.paused.look(h.head)
+	}
 	uid := h.users[int(h.clock)%len(h.users)]
 	fresh := h.session(uid, h.w.procs.spawn(1))
 	fresh.client = h.w.clientAs(fresh.pid, uid)
@@ -93,8 +96,24 @@ func (h *history) comparePackage(what string, c *client, p string, want shown) {
 // checkHead compares every entry of the head with the ideal's.
 func (h *history) checkHead() {
 	if d := h.differs(h.realHead()); d != "" {
-		h.t.Fatal(d)
+		h.t.Fatalf("%s\n%s", d, h.story())
 	}
+}
+
+// story tells what has led to the head, for a failure that its seed does not repeat.
+func (h *history) story() string {
+	const last = 25
+	commits, err := h.w.store.Log(last)
+	if err != nil {
+		return err.Error()
+	}
+	lines := []string{"The last commits:"}
+	for _, c := range slices.Backward(commits) {
+		lines = append(lines, fmt.Sprintf("  %d user %d session %s: %s", c.Seq, c.UID, c.Session, strings.Join(c.What, ", ")))
+	}
+	log := strings.Split(h.w.log.String(), "\n")
+	lines = append(lines, "The end of the log:")
+	return strings.Join(append(lines, log[max(0, len(log)-2*last):]...), "\n")
 }
 
 // realHead reads all of the head.

@@ -106,8 +106,18 @@ type pausing struct {
 	pkg  string // "": all of a session that is over
 	exit int
 
-	meddled bool  // its client has changed what is being committed
-	head    facts // when it stopped
+	meddled bool    // its client has changed what is being committed
+	heads   []facts // since it stopped
+}
+
+// look notes what a commit that stands before its publication can have seen of the head.
+func (p *pausing) look(head facts) {
+	if p.pkg == "" && p.at == failpoint.PublishBegin && len(p.heads) > 0 {
+		return // all is checked
+	}
+	if len(p.heads) == 0 || !maps.Equal(p.heads[len(p.heads)-1], head) {
+		p.heads = append(p.heads, maps.Clone(head))
+	}
 }
 
 // sweeping is a garbage collection that goes on beside the rest.
@@ -180,7 +190,7 @@ func (h *history) pauseInstall(t *rapid.T) {
 	case failpoint.PublishDone:
 		s.completed(pkg)
 	}
-	h.paused.head = maps.Clone(h.head)
+	h.paused.look(h.head)
 }
 
 // installOnAFullDisk installs a package that cannot be committed for now. It is when
@@ -238,7 +248,7 @@ func (h *history) pauseExit(t *rapid.T) {
 		maps.DeleteFunc(s.overlay, func(p string, _ bool) bool { return p != listPath })
 		clear(s.gone)
 	}
-	h.paused.head = maps.Clone(h.head)
+	h.paused.look(h.head)
 }
 
 // changes counts what a commit of the session checks in parallel.
@@ -306,7 +316,8 @@ func (h *history) letGo(err error) {
 	h.settle()
 	if p.pkg == "" {
 		if p.at != failpoint.PublishDone {
-			h.left(p.s)
+			h.forget(p.s)
+			h.inAnyOrder([]recovery{{p.s, p.s.policy(), true}}, p.heads)
 		}
 		return
 	}
@@ -362,7 +373,7 @@ func (h *history) collectSlowly(t *rapid.T) {
 // find their overlays again, or die meanwhile; what was cut short is not trusted.
 func (h *history) die(t *rapid.T) {
 	h.settle()
-	if p := h.paused; p != nil && p.at == failpoint.PublishDone && (p.meddled || !maps.Equal(p.head, h.head)) {
+	if p := h.paused; p != nil && p.at == failpoint.PublishDone && (p.meddled || !maps.Equal(p.heads[0], h.head)) {
 		// Whoever removes or replaces what was published, in the moment before its
 		// manifest says so, may find that undone after a crash: it is merged again.
 		h.letGo(nil)
@@ -375,12 +386,16 @@ func (h *history) die(t *rapid.T) {
 		// Its process is gone: all that was sealed is published, and what can be checked.
 		h.forget(paused.s)
 		if paused.at != failpoint.PublishDone {
-			h.crashed(paused.s, true)
+			h.crashed(paused.s, paused.heads)
 		}
 		recoveries = append(recoveries, recovery{paused.s, units, true})
 	}
 	for _, s := range h.sessions {
-		h.crashed(s, paused != nil && paused.s == s)
+		if paused != nil && paused.s == s {
+			h.crashed(s, paused.heads)
+		} else {
+			h.crashed(s, nil)
+		}
 		s.killed = true
 	}
 	h.restart(t, recoveries)
@@ -394,7 +409,7 @@ func (h *history) stop(t *rapid.T) {
 		if !s.kept && !s.deferred() {
 			s.commit(units, false)
 		}
-		h.crashed(s, false)
+		h.crashed(s, nil)
 	}
 	h.restart(t, nil)
 }
@@ -416,8 +431,8 @@ func (h *history) handOver(t *rapid.T) {
 	}
 }
 
-// crashed leaves a session what is on disk. committing says that it was in the middle of a commit.
-func (h *history) crashed(s *idealSession, committing bool) {
+// crashed leaves a session what is on disk. If it was in the middle of a commit, heads are those since it stopped there.
+func (h *history) crashed(s *idealSession, heads []facts) {
 	clear(s.jobs)
 	s.held = false
 	manifests := h.readManifests(s)
@@ -436,21 +451,29 @@ func (h *history) crashed(s *idealSession, committing bool) {
 	for _, r := range manifests {
 		p := r.item.path
 		now := s.view[p]
-		begun := r.age() == moving || r.age() == waiting && committing && (now.whole || !slices.Contains(packagePaths, p))
+		begun := r.age() == moving || r.age() == waiting && len(heads) > 0 && (now.whole || !slices.Contains(packagePaths, p))
 		if begun && s.overlay[p] && !now.bad && h.sealedID(r) == now.id {
-			s.takeSealed(p)
+			s.takeSealed(p, conda.Trust(r.item.public.entry.Trust), heads)
 		}
 	}
 }
 
-// takeSealed is about what was being sealed when the daemon died.
-func (s *idealSession) takeSealed(p string) {
+// takeSealed is about what was being sealed when the daemon died. Of an archive, its manifest says how far it was trusted, which must
+// be right by what was known while the commit stood.
+func (s *idealSession) takeSealed(p string, trust conda.Trust, heads []facts) {
 	switch {
 	case slices.Contains(packagePaths, p):
 		_, trust := s.judge(p)
 		s.take(p, trust, s.ideal.recordOf[s.view[p].id])
 	case s.ideal.shaOf[s.view[p].id] != "":
-		s.takeArchive(p[:len(p)-len(".conda")])
+		pkg := strings.TrimSuffix(p, ".conda")
+		for _, head := range heads {
+			if s.archiveTrust(pkg, head) == trust {
+				s.saw = glimpses{pkg: head}
+			}
+		}
+		s.takeArchive(pkg)
+		s.saw = nil
 	default:
 		s.take(p, conda.TrustOpaque, "")
 	}
@@ -516,7 +539,7 @@ func (h *history) restart(t *rapid.T, recoveries []recovery) {
 			}
 		}
 	}
-	h.inAnyOrder(recoveries)
+	h.inAnyOrder(recoveries, []facts{maps.Clone(h.head)})
 	for _, s := range over {
 		h.forget(s)
 		if !s.kept {
@@ -533,29 +556,37 @@ func (h *history) restart(t *rapid.T, recoveries []recovery) {
 	}
 }
 
-// inAnyOrder commits sessions that the daemon commits at the same time, in the order
-// that explains the head.
-func (h *history) inAnyOrder(list []recovery) {
+// inAnyOrder commits sessions that the daemon commits at the same time, in the order that explains the head. What each knows of its
+// archives it has from one of the heads given, or from one that came before its own publication.
+func (h *history) inAnyOrder(list []recovery, heads []facts) {
 	head := h.realHead()
 	var why []string
-	var try func(left []recovery) bool
-	try = func(left []recovery) bool {
+	var try func(left []recovery, heads []facts) bool
+	try = func(left []recovery, heads []facts) bool {
 		if len(left) == 0 {
-			why = append(why, h.differs(head))
-			return why[len(why)-1] == ""
+			d := h.differs(head)
+			if !slices.Contains(why, d) {
+				why = append(why, d)
+			}
+			return d == ""
 		}
 		for i := range left {
-			now := h.save(list)
-			left[i].s.commit(left[i].what, left[i].final)
-			if try(slices.Delete(slices.Clone(left), i, i+1)) {
-				return true
+			s := left[i].s
+			for _, g := range s.glimpsed(heads) {
+				now := h.save(list)
+				s.saw = g
+				s.commit(left[i].what, left[i].final)
+				s.saw = nil
+				if try(slices.Delete(slices.Clone(left), i, i+1), append(slices.Clip(heads), maps.Clone(h.head))) {
+					return true
+				}
+				now()
 			}
-			now()
 		}
 		return false
 	}
-	if !try(list) {
-		h.t.Fatalf("no order of %d sessions explains the head after a restart:\n%s", len(list), strings.Join(why, "\n"))
+	if !try(list, heads) {
+		h.t.Fatalf("no order of %d sessions explains the head:\n%s\n%s", len(list), strings.Join(why, "\n"), h.story())
 	}
 }
 

@@ -39,7 +39,7 @@ import (
 // or `-rapid.failfile` repeats it. -rapid.checks says how many histories there are.
 func TestHistories(t *testing.T) {
 	packages := historyPackages(t)
-	longrun.Checks(t, 6)
+	longrun.Checks(t, 12)
 	rapid.Check(t, func(rt *rapid.T) {
 		h := newHistory(t, rt, packages)
 		defer h.close()
@@ -291,11 +291,12 @@ func (h *history) extract(t *rapid.T) {
 func (h *history) download(t *rapid.T) {
 	s, f := h.pick(t), h.pickPackage(t)
 	s.fetch(f)
+	h.touched(s, f.path(), false) // whole as it still is, it may prove a package
 	if rapid.IntRange(0, 3).Draw(t, "cut off") == 0 {
 		s.client.write(archivePath(f.path()), f.archive[:len(f.archive)-30])
 		s.set(archivePath(f.path()), shown{id: "cut off"})
+		h.touched(s, f.path(), false)
 	}
-	h.touched(s, f.path(), false)
 }
 
 // breakOff starts to extract a package and never ends.

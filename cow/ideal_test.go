@@ -92,6 +92,7 @@ type idealSession struct {
 	removed map[string]bool // deletions that are published
 	jobs    map[string]bool // packages that were complete once
 	held    bool            // the group of repodata is not whole
+	saw     glimpses        // of its archives that were checked earlier than the ideal has it
 	cleaned bool            // the repodata's directory was removed
 
 	client *client
@@ -240,19 +241,56 @@ func (s *idealSession) takeArchive(pkg string) verdict {
 	if sha == "" {
 		return corrupt
 	}
-	trust := conda.TrustConsistent
-	if p, ok := s.view[pkg]; ok && p.whole && s.ideal.recordOf[p.id] == sha {
-		trust = conda.TrustVerified
+	head, earlier := s.saw[pkg]
+	if !earlier {
+		head = s.ideal.head
 	}
-	for _, known := range []facts{s.ideal.head, s.snap} { // as verified, whoever did that
+	s.take(archivePath(pkg), s.archiveTrust(pkg, head), sha)
+	return sound
+}
+
+// archiveTrust says how far an archive is trusted by who checks it while the head is that.
+func (s *idealSession) archiveTrust(pkg string, head facts) conda.Trust {
+	a := s.view[archivePath(pkg)]
+	if p, ok := s.view[pkg]; ok && p.whole && s.ideal.recordOf[p.id] == s.ideal.shaOf[a.id] {
+		return conda.TrustVerified
+	}
+	for _, known := range []facts{head, s.snap} { // as verified, whoever did that
 		for _, space := range spaces(s.uid) {
 			if e := known[space+"/"+archivePath(pkg)]; e.id == a.id && e.trust == conda.TrustVerified {
-				trust = e.trust
+				return e.trust
 			}
 		}
 	}
-	s.take(archivePath(pkg), trust, sha)
-	return sound
+	return conda.TrustConsistent
+}
+
+// glimpses are the heads of which the checks of archives have taken what is known, by package. An archive is checked first and
+// published later: that it was verified then counts also if the head has another one by now, as it does for what the session started from.
+type glimpses map[string]facts
+
+// glimpsed returns all that may have come of it if the head was one of these in that moment, and no two of the same outcome.
+func (s *idealSession) glimpsed(heads []facts) []glimpses {
+	list := []glimpses{{}}
+	for _, pkg := range packagePaths {
+		if !s.overlay[archivePath(pkg)] {
+			continue
+		}
+		byTrust := map[conda.Trust]facts{}
+		for _, head := range heads {
+			byTrust[s.archiveTrust(pkg, head)] = head
+		}
+		var longer []glimpses
+		for _, g := range list {
+			for _, head := range byTrust {
+				c := maps.Clone(g)
+				c[pkg] = head
+				longer = append(longer, c)
+			}
+		}
+		list = longer
+	}
+	return list
 }
 
 // completed is what happens when a client has done the last thing to a package.
