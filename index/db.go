@@ -84,6 +84,9 @@ func openDB(dir string, log badgerLog) (db *badger.DB, err error) {
 
 // openBadger opens a database. What Badger does not expect makes it panic.
 func openBadger(o badger.Options, log badgerLog) (*badger.DB, error) {
+	if err := makeDiscardFile(o.ValueDir); err != nil {
+		return nil, err
+	}
 	var db *badger.DB
 	err := log.unlessStuck(func() (err error) {
 		defer func() {
@@ -98,6 +101,31 @@ func openBadger(o badger.Options, log badgerLog) (*badger.DB, error) {
 		return nil, err // and db may be written to still
 	}
 	return db, nil
+}
+
+// discardName is where Badger counts what its value log could free, and discardSize that file's size.
+const (
+	discardName = "DISCARD"
+	discardSize = 1 << 20
+)
+
+// makeDiscardFile makes the one file whose absence Badger does not report when it can't make it: it ends the process. The file has
+// all its blocks, as Badger maps it: to write to a hole of it would be a SIGBUS on a full disk.
+func makeDiscardFile(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, discardName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	fi, err := f.Stat()
+	if err == nil && fi.Size() == 0 {
+		if err = allocate(f, discardSize); err == nil {
+			err = f.Truncate(discardSize)
+		}
+	}
+	return errors.Join(err, f.Close())
 }
 
 // dropEmptyLogs removes logs without a byte. Badger makes a log and then gives it its
