@@ -43,6 +43,7 @@ func failing(t *testing.T, status int, says []string, args ...string) {
 
 // TestBadStoresAndMountPoints is about what `condafs mount` must refuse, in the foreground and in the background.
 func TestBadStoresAndMountPoints(t *testing.T) {
+	t.Parallel()
 	dir := testDir(t)
 	in := func(name string) string { return filepath.Join(dir, name) }
 	for _, d := range []string{"mnt", "foreign", "full-mnt"} {
@@ -121,6 +122,7 @@ func TestNothingMounted(t *testing.T) {
 
 // TestReadOnlyStore: nothing can be mounted from a store that cannot be written, and nothing waits or crashes.
 func TestReadOnlyStore(t *testing.T) {
+	t.Parallel()
 	tmpfs := newTmpfs(t, "64m")
 	dir := testDir(t)
 	m := mountStore(t, filepath.Join(tmpfs, "store"), filepath.Join(dir, "mnt"))
@@ -156,6 +158,7 @@ func newTmpfs(t *testing.T, size string) string {
 // TestFullStore: a client that fills the disk gets ENOSPC and fails as it would anywhere. Nothing that was committed is
 // lost, and once there is room the next client works, without the daemon being started again.
 func TestFullStore(t *testing.T) {
+	t.Parallel()
 	tmpfs := newTmpfs(t, "48m")
 	s, env := serve(t), envs(t)
 	m := mountStore(t, filepath.Join(tmpfs, "store"), filepath.Join(testDir(t), "mnt"))
@@ -219,6 +222,7 @@ func fill(t *testing.T, path string) {
 // TestBadPackages has clients leave bad things under good names. None of it reaches the head, all of it is kept in
 // quarantine and named by `condafs status`, and good clients beside are not disturbed.
 func TestBadPackages(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t)
 	p := needTools(t)
 	kinds := []string{
@@ -266,6 +270,7 @@ func TestBadPackages(t *testing.T) {
 
 // Unusual names are not bad ones: they go through the overlay, the store and the head unharmed.
 func TestUnusualNames(t *testing.T) {
+	t.Parallel()
 	m := newMount(t)
 	p := needTools(t)
 	c := pythonClient(t, "odd names", "evil.py", "--channel", p.channel, "--pkgs", m.pkgs(), "odd_names")
@@ -287,6 +292,7 @@ func TestUnusualNames(t *testing.T) {
 
 // TestDamagedStore: damage on the disk is found by verify, which names what it affects, with exit status 3.
 func TestDamagedStore(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t, "--scrub=off")
 	c := conda(t, s, m.pkgs(), env("first", 0), "lib00")
 	atOnce(t, c)

@@ -44,7 +44,9 @@ func pythonClient(t *testing.T, name string, args ...string) *client {
 	p := needTools(t)
 	c := &client{name: name, cmd: exec.Command(p.python, args...)}
 	c.cmd.Dir = p.clients
-	c.cmd.Env = append(os.Environ(), "PYTHONPATH="+p.clients, "PYTHONPYCACHEPREFIX="+filepath.Join(scratch, "pycache"), "PYTHONUNBUFFERED=1")
+	c.cmd.Env = append(os.Environ(), "PYTHONPATH="+p.clients, "PYTHONUNBUFFERED=1",
+		// Where nothing compiled may be kept, each client compiles all that it imports: more work than the rest of it.
+		"PYTHONDONTWRITEBYTECODE=", "PYTHONPYCACHEPREFIX="+filepath.Join(scratch, "pycache"))
 	c.cmd.Stdout, c.cmd.Stderr = &c.stdout, &c.stderr
 	return c
 }

@@ -16,6 +16,7 @@ import (
 
 // TestDemo runs the demonstration as a user does.
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	dir := testDir(t)
 	cmd := exec.Command(needBinary(t), "demo", "-n", "4", "--json")
 	cmd.Env = append(os.Environ(), "TMPDIR="+dir)
@@ -43,6 +44,7 @@ func TestDemo(t *testing.T) {
 
 // TestBackgroundMount: `condafs mount` returns once the mount answers, and `condafs umount` once the daemon is gone.
 func TestBackgroundMount(t *testing.T) {
+	t.Parallel()
 	dir := testDir(t)
 	m := &mount{t: t, bin: needBinary(t), point: filepath.Join(dir, "mnt"), store: filepath.Join(dir, "store")}
 	if err := os.Mkdir(m.point, 0o755); err != nil {
@@ -76,6 +78,7 @@ func runs(pid int) bool {
 
 // TestRunIsTransparent: exit status, signals, standard streams and environment of the command are its own.
 func TestRunIsTransparent(t *testing.T) {
+	t.Parallel()
 	m := newMount(t)
 	run := func(stdin string, args ...string) (string, int) {
 		t.Helper()
@@ -122,6 +125,7 @@ func TestRunIsTransparent(t *testing.T) {
 
 // TestLogAndList name what was committed, by whom and how far it is to be trusted.
 func TestLogAndList(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t)
 	c := conda(t, s, m.pkgs(), env("first", 0), "lib00,old00,pure07").under(m, "--label", "a label")
 	atOnce(t, c)

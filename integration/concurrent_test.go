@@ -33,6 +33,7 @@ func envs(t *testing.T) func(name string, i int) string {
 // TestDemonstration is the promise: on condafs as many clients of all kinds at once as you like, cold or warm, with
 // `conda clean` beside them, and nothing ever breaks. The program shows beside it what there is to break.
 func TestDemonstration(t *testing.T) {
+	t.Parallel()
 	n := 32
 	if !longrun.Wanted() {
 		n = 4
@@ -69,6 +70,7 @@ func TestDemonstration(t *testing.T) {
 
 // Explicit sessions: each client in one of its own, by `condafs run`, with and without a mount namespace.
 func TestManyCondaClientsUnderRun(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t)
 	n := 6
 	if !longrun.Wanted() {
@@ -89,6 +91,7 @@ func TestManyCondaClientsUnderRun(t *testing.T) {
 
 // All clients in one explicit session share one overlay, as processes share a directory: one after the other all is right.
 func TestOneSessionForSeveralCommands(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t)
 	p := needTools(t)
 	script := ""
@@ -112,6 +115,7 @@ func TestOneSessionForSeveralCommands(t *testing.T) {
 var rattlerApp = specs("lib11,pure07,odd", "app05,odd")
 
 func TestRattlerClients(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t)
 	n := 8
 	if !longrun.Wanted() {
@@ -136,6 +140,7 @@ func TestRattlerClients(t *testing.T) {
 // Rattler keeps no archives, so nothing can prove that what it has extracted of a package without info/paths.json is
 // right. Its environments are, and such a package stays out of the head.
 func TestRattlerAndOldPackages(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t)
 	for i := range 2 {
 		c := rattler(t, s, m.rattler(), env("old", i), "old00,lib00")
@@ -153,6 +158,7 @@ func TestRattlerAndOldPackages(t *testing.T) {
 
 // TestExtractors has both extractors work on the same packages at once, in worker processes and without.
 func TestExtractors(t *testing.T) {
+	t.Parallel()
 	m := newMount(t)
 	packages := []string{"odd", "python", "lib00", "lib05", "pure00", "pure07", "old00", "app04", "many"}
 	var clients []*client
@@ -174,6 +180,7 @@ func TestExtractors(t *testing.T) {
 
 // TestAllKindsAtOnce mixes every client there is, with cleaning beside them.
 func TestAllKindsAtOnce(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t)
 	rounds, of := 2, 3
 	if !longrun.Wanted() {
@@ -199,6 +206,7 @@ func TestAllKindsAtOnce(t *testing.T) {
 // TestSeveralPackageDirectories gives conda the mount first and a plain, full cache second: packages are linked from
 // there and nothing is downloaded, as with a plain first directory.
 func TestSeveralPackageDirectories(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t)
 	full := filepath.Join(testDir(t), "pkgs")
 	fill := conda(t, s, full, env("fill", 0), app)
@@ -216,6 +224,7 @@ func TestSeveralPackageDirectories(t *testing.T) {
 
 // TestCleanOfEverything: even `conda clean -f`, which removes whole package directories, harms nobody who works.
 func TestCleanOfEverything(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t)
 	first := conda(t, s, m.pkgs(), env("first", 0), app)
 	atOnce(t, first)
@@ -237,6 +246,7 @@ func TestCleanOfEverything(t *testing.T) {
 
 // TestLargestEnvironment installs everything, with the package of thousands of files and the huge one.
 func TestLargestEnvironment(t *testing.T) {
+	t.Parallel()
 	if !longrun.Wanted() {
 		t.Skip("large")
 	}

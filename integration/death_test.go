@@ -14,6 +14,7 @@ import (
 
 // A client that is killed half-way leaves nothing of what it had not completed, and the next one works.
 func TestKilledClientLeavesNothing(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t)
 	for i, point := range []string{"download:odd", "download:big", "extract:many", "record:lib00", "append:lib01", "link:odd"} {
 		ways := []string{"implicit", "run"}
@@ -77,6 +78,7 @@ func killSomewhere(t *testing.T, m *mount, s *server, archives int, sig syscall.
 
 // Half of the clients are killed with all their children while the other half works on the same packages.
 func TestHalfOfTheClientsAreKilled(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t)
 	s.control("slow?bps=2000000")
 	survivors := several(3, func(i int) *client { return conda(t, s, m.pkgs(), env("survivor", i), app) })
@@ -105,6 +107,7 @@ func TestHalfOfTheClientsAreKilled(t *testing.T) {
 // A conda that is killed alone leaves its extraction workers behind. They must not keep its session, and the packages
 // in it, from ending for good, nor harm anybody.
 func TestKilledParentOfExtractionWorkers(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t)
 	s.control("slow?bps=4000000")
 	c := conda(t, s, m.pkgs(), env("parent", 0), app, "--extract", "process")
@@ -127,6 +130,7 @@ func TestKilledParentOfExtractionWorkers(t *testing.T) {
 
 // A connection that breaks off makes that client fail, as it would anywhere; the cache stays whole and a second try works.
 func TestBrokenConnections(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t)
 	s.control("faults?drop=3")
 	clients := several(4, func(i int) *client { return conda(t, s, m.pkgs(), env("dropped", i), app) })
@@ -148,6 +152,7 @@ func TestBrokenConnections(t *testing.T) {
 // The daemon is stopped while clients work. What had been committed is there afterwards, nothing is broken, and clients
 // work again.
 func TestDaemonStopsInTheMiddle(t *testing.T) {
+	t.Parallel()
 	signals := map[string]syscall.Signal{"SIGTERM": syscall.SIGTERM, "SIGKILL": syscall.SIGKILL}
 	for name, sig := range signals {
 		t.Run(name, func(t *testing.T) {
@@ -206,6 +211,7 @@ func (m *mount) emptyBarePoint() {
 
 // What a session has written and not committed is there after an orderly stop (SIGTERM) for a session that is kept.
 func TestKeptSessionOutlivesTheDaemon(t *testing.T) {
+	t.Parallel()
 	m := newMount(t)
 	script := `mkdir -p $CONDAFS_MOUNT/pkgs/half-1.0-0/info; echo kept > $CONDAFS_MOUNT/pkgs/half-1.0-0/file; exit 7`
 	cmd := m.commandFor("run", "--mount", m.point, "--on-failure", "keep", "--", "sh", "-c", script)
@@ -240,6 +246,7 @@ func TestKeptSessionOutlivesTheDaemon(t *testing.T) {
 
 // A shell that stays for long sees what others commit meanwhile, as long as it has not written itself.
 func TestShellThatStays(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t)
 	c := pythonClient(t, "a shell")
 	c.cmd.Path, c.cmd.Args = "/bin/sh", []string{"sh", "-c", `ls "$0" >/dev/null; echo ready; while read line; do ls "$0"; echo done; done`, m.pkgs()}
@@ -275,6 +282,7 @@ func TestShellThatStays(t *testing.T) {
 // Children that outlive their parent stay in its session if they have used the mount before, themselves: it ends when
 // the last of them does.
 func TestDaemonisedChild(t *testing.T) {
+	t.Parallel()
 	m := newMount(t)
 	dir := testDir(t)
 	c := pythonClient(t, "a parent")

@@ -17,6 +17,7 @@ import (
 // quota or the system can give. The client gets that errno, not another; afterwards the same operation works, and what
 // is committed is right.
 func TestClientsGetTheErrno(t *testing.T) {
+	t.Parallel()
 	disk := lossyfs.New(lossyfs.Strict)
 	dir := testDir(t)
 	under := filepath.Join(dir, "disk")

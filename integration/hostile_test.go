@@ -139,6 +139,7 @@ func startVictim(t *testing.T, m *mount, uid int) prey {
 // TestAnotherUsersSession: neither by its path, nor by its process, by guessed handles
 // or by commands does a user get at another's session, or at what is the owner's.
 func TestAnotherUsersSession(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	s, m := serve(t), newMount(t, "--allow-other")
 	secrets := testDir(t)
@@ -200,6 +201,7 @@ func unshared(by []string, uid int) ([]byte, error) {
 // TestBitsAndDevices: no user gets a set-id bit, a device, or an attribute that means
 // something to the kernel or to condafs into a session.
 func TestBitsAndDevices(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	m := newMount(t, "--allow-other")
 	for _, uid := range []int{0, otherUID} {
@@ -244,6 +246,7 @@ func (m *mount) storeHasNoBits() {
 // is root, looks at the end of a session, and FIFOs where it would wait. None of it is
 // read, and nothing waits.
 func TestSymlinkFarm(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	m := newMount(t, "--allow-other")
 	secrets := testDir(t)
@@ -285,6 +288,7 @@ func TestSymlinkFarm(t *testing.T) {
 // TestGreedyUser: a user who takes what can be had meets the limits, and nobody else
 // notices.
 func TestGreedyUser(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	limits := map[string]any{"sessions": 5, "open": 30, "bytes": 8 << 20, "files": 60}
 	s, m := serve(t), newMount(t, "--allow-other", "--limit", "sessions=5,open=30,bytes=8MiB,files=60")
@@ -324,6 +328,7 @@ func TestGreedyUser(t *testing.T) {
 // TestWhoseAreShared: by default a user is given root's packages, and no other user's;
 // --trust and --share change that, also for what is there already.
 func TestWhoseAreShared(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	s, m := serve(t), newMount(t, "--allow-other")
 	openToOthers(t)

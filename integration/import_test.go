@@ -33,6 +33,7 @@ func fingerprint(t *testing.T, dir string) string {
 // TestImport takes an existing cache over. Clients need to download nothing afterwards; what is bad in the cache is
 // left out and named; the cache itself is not touched; a second import has nothing to do.
 func TestImport(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t)
 	cache := plainCache(t, s, "world")
 	spoil(t, cache, "app01-", "lib/python3.12/site-packages/app01/m5.py")
@@ -124,6 +125,7 @@ func truncate(t *testing.T, cache, pkg, ext string) {
 
 // TestExport writes the head to a plain directory that any conda can use without condafs.
 func TestExport(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t)
 	c := conda(t, s, m.pkgs(), env("first", 0), app)
 	atOnce(t, c)
@@ -149,6 +151,7 @@ func TestExport(t *testing.T) {
 
 // TestGarbageCollection frees what `conda clean` removed, and nothing that a live session sees.
 func TestGarbageCollection(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t)
 	c := conda(t, s, m.pkgs(), env("first", 0), app)
 	atOnce(t, c)

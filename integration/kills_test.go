@@ -29,6 +29,7 @@ var (
 // the next daemon takes up what is left. Then one is started in peace, and all must be as promised: see check. Each round
 // begins with a new store, or with what the last one left.
 func TestKilledAnywhere(t *testing.T) {
+	t.Parallel()
 	rounds, seed := *killCount, *killSeed
 	if rounds == 0 {
 		rounds = 60

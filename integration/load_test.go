@@ -185,6 +185,7 @@ func howMany(short, normal, full int) int {
 
 // TestManySessions has sessions one after the other.
 func TestManySessions(t *testing.T) {
+	t.Parallel()
 	n := howMany(200, 1000, 10_000)
 	l := newLoad(t, built(t, plainBinary))
 	var curve []control.Runtime
@@ -244,6 +245,7 @@ func mustBeFlat(t *testing.T, curve []control.Runtime) {
 
 // TestManyProcesses has many client processes on one mount at once.
 func TestManyProcesses(t *testing.T) {
+	t.Parallel()
 	n := howMany(40, 200, 200)
 	l := newLoad(t, built(t, plainBinary))
 	errs := make([]error, n)
@@ -261,6 +263,7 @@ func TestManyProcesses(t *testing.T) {
 
 // TestManyCondaProcesses has Python clients that do what conda does make their environments at once.
 func TestManyCondaProcesses(t *testing.T) {
+	t.Parallel()
 	n := howMany(8, 32, 200)
 	s := serve(t)
 	l := newLoad(t, built(t, plainBinary))

@@ -10,6 +10,7 @@ import (
 // the judge finds what is broken. Otherwise the counts of the others would mean nothing.
 
 func TestOneClientAloneOnAPlainDirectory(t *testing.T) {
+	t.Parallel()
 	s, env, dir := serve(t), envs(t), testDir(t)
 	pkgs, cache := filepath.Join(dir, "pkgs"), filepath.Join(dir, "rattler")
 	inOrder := []*client{
@@ -36,6 +37,7 @@ func TestOneClientAloneOnAPlainDirectory(t *testing.T) {
 
 // A plain directory keeps what a dead or cut-off client leaves, and conda mends it when it comes alone.
 func TestClientComesBackOnAPlainDirectory(t *testing.T) {
+	t.Parallel()
 	s, env := serve(t), envs(t)
 	for i, point := range []string{"download:odd", "record:odd", "append:odd", "link:odd"} {
 		t.Run(point, func(t *testing.T) {
@@ -54,6 +56,7 @@ func TestClientComesBackOnAPlainDirectory(t *testing.T) {
 // What conda does not mend: the info part of a package is extracted first, and with info/index.json there the rest is
 // never missed, until an environment is to be made of it. TestKilledClientLeavesNothing has the same death on condafs.
 func TestHalfAPackageStaysOnAPlainDirectory(t *testing.T) {
+	t.Parallel()
 	s, env := serve(t), envs(t)
 	pkgs := filepath.Join(testDir(t), "pkgs")
 	dies(t, conda(t, s, pkgs, env("victim", 0), "odd", "--die-at", "extract:odd"))
@@ -75,6 +78,7 @@ func dies(t *testing.T, victim *client) {
 }
 
 func TestDownloadsAreResumed(t *testing.T) {
+	t.Parallel()
 	s, env := serve(t), envs(t)
 	pkgs := filepath.Join(testDir(t), "pkgs")
 	s.control("faults?drop=1")
@@ -99,6 +103,7 @@ func TestDownloadsAreResumed(t *testing.T) {
 }
 
 func TestJudgeFindsDamage(t *testing.T) {
+	t.Parallel()
 	s, env := serve(t), envs(t)
 	pkgs := filepath.Join(testDir(t), "pkgs")
 	c := conda(t, s, pkgs, env("env", 0), "lib00,odd", "--copy")

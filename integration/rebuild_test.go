@@ -22,6 +22,7 @@ func (m *mount) rebuild() control.RebuildReport {
 // TestRebuildAfterLostDatabase takes the database away from a daemon that was killed, or one file of it: the next mount
 // says what to do, and after a rebuild `condafs ls` prints what it printed before, and clients go on.
 func TestRebuildAfterLostDatabase(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t)
 	first := conda(t, s, m.pkgs(), env("first", 0), app)
 	atOnce(t, first)

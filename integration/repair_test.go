@@ -15,6 +15,7 @@ import (
 // TestRepairUnderClients flips bits in, cuts and removes files of a store that clients are using, without a trace in
 // their times where that can be, repairs it from time to time, and looks at what clients get from it afterwards.
 func TestRepairUnderClients(t *testing.T) {
+	t.Parallel()
 	rounds := 6
 	if !longrun.Wanted() {
 		rounds = 2

@@ -21,6 +21,7 @@ import (
 // and one scrub follows the other. Then nothing of it is left, the last scrub has found all that nobody else could, and
 // what clients get is right.
 func TestScrubUnderClients(t *testing.T) {
+	t.Parallel()
 	rounds, working := 4, 4
 	if !longrun.Wanted() {
 		rounds, working = 1, 2
@@ -99,6 +100,7 @@ func TestScrubUnderClients(t *testing.T) {
 // TestFoundByAClient: who opens a damaged file gets an error, and who comes a little later its content, without anybody's
 // doing.
 func TestFoundByAClient(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t, "--shelf=off")
 	c := conda(t, s, m.pkgs(), env("first", 0), "lib00")
 	atOnce(t, c)

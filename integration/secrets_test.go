@@ -30,6 +30,7 @@ func (m *mount) by(uid int, args ...string) string {
 // TestCommandLinesStayTheirUsers: what a user's commands were is shown to that user and to the owner, and to nobody else;
 // and a password in one is not even kept. What a client writes addresses into is given to its user alone.
 func TestCommandLinesStayTheirUsers(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	needBinary(t)
 	m := newMount(t, "--allow-other")
@@ -96,6 +97,7 @@ for f in ("bin/user", "bin/group", "bin/both"):
 // TestSetIDArchive: a package whose programs have set-id bits, made by one user and given to all, runs with nobody else's
 // rights: not from the mount, from the shelf, or from an export, and nothing in the store has such a bit.
 func TestSetIDArchive(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	program, err := exec.LookPath("id")
 	if err != nil {

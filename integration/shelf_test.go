@@ -55,6 +55,7 @@ func fromShelf(t *testing.T, clients ...*client) {
 // Clients that find packages on the shelf link them from there, by themselves and under `condafs run`, root or not, and
 // cannot write to it. `conda clean` takes nothing from it, whoever else is at work.
 func TestShelf(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t)
 	first := conda(t, s, m.pkgs(), env("first", 0), app).besideShelf(m)
 	atOnce(t, first)
@@ -100,6 +101,7 @@ func TestShelf(t *testing.T) {
 
 // A package that is deleted while somebody links from the shelf goes when he has ended.
 func TestShelfKeepsWhatIsInUse(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t)
 	first := conda(t, s, m.pkgs(), env("first", 0), "lib09,pure06,old00,odd")
 	atOnce(t, first)
@@ -145,6 +147,7 @@ func TestShelfKeepsWhatIsInUse(t *testing.T) {
 // A file that is edited in place through an environment is found, named and mended; nobody else ever gets the edit from
 // condafs, and the environment keeps it.
 func TestEditInPlace(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t, "--shelf", "copy")
 	first := conda(t, s, m.pkgs(), env("first", 0), "lib00").besideShelf(m)
 	atOnce(t, first)
@@ -194,6 +197,7 @@ func TestEditInPlace(t *testing.T) {
 // A package that a client reads through the mount becomes a link to the shelf under its feet. Who is in the directory, or
 // has it open, notices nothing, and does not come to write to the shelf.
 func TestWhoIsInAPackageStaysThere(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t)
 	first := conda(t, s, m.pkgs(), env("first", 0), "odd")
 	atOnce(t, first)

@@ -190,6 +190,7 @@ func (m *mount) asking() (end func() time.Duration) {
 // TestUpgrade has three programs take over, one after the other, from a daemon under clients that hold everything that
 // can be held.
 func TestUpgrade(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"root", "user", "for all"} {
 		t.Run(kind, func(t *testing.T) {
 			bin := needBinary(t)
@@ -261,6 +262,7 @@ func TestUpgrade(t *testing.T) {
 
 // TestUpgradeUnderClients has programs take over while clients install, download and link.
 func TestUpgradeUnderClients(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t)
 	clients := []*client{
 		conda(t, s, m.pkgs(), env("bare", 0), app),
@@ -318,6 +320,7 @@ func TestUpgradeUnderClients(t *testing.T) {
 // TestUpgradeKeepsTheShelf has a program take over from a session beside the shelf: what that hides, and what it may rely
 // on, are the same afterwards.
 func TestUpgradeKeepsTheShelf(t *testing.T) {
+	t.Parallel()
 	s, env, m := serve(t), envs(t), newMount(t)
 	list := func(dir string) string {
 		names, err := os.ReadDir(dir)
@@ -437,6 +440,7 @@ func pointsOf(m *mount) string { return filepath.Join(filepath.Dir(m.store), "po
 // TestUpgradeGoesBack has the new program fail: before the old one has given anything up, and after that, when the old
 // program takes the daemon back.
 func TestUpgradeGoesBack(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		spec, log string
 		long      bool
@@ -475,6 +479,7 @@ func TestUpgradeGoesBack(t *testing.T) {
 // TestSignalInUpgrade has SIGTERM come at each moment of an upgrade: the daemon ends, and leaves neither mount nor socket
 // behind.
 func TestSignalInUpgrade(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		at          string
 		clean, long bool // clean: it can end by itself
@@ -568,6 +573,7 @@ func TestSignalInRehearsal(t *testing.T) {
 
 // TestKilledInUpgrade kills the daemon at each point of an upgrade. The next one goes on as after any other death.
 func TestKilledInUpgrade(t *testing.T) {
+	t.Parallel()
 	points := []string{"upgrade.closed", "upgrade.opened"}
 	if longrun.Wanted() {
 		points = append(points, "upgrade.paused", "upgrade.drawn", "upgrade.started", "upgrade.begun", "upgrade.resumed", "upgrade.back")

@@ -14,6 +14,7 @@ const otherUID = 54321 // nobody's
 // TestTwoUsers shares a mount between root and a user without any rights: both work at once, and the user is given what
 // root's clients have verified.
 func TestTwoUsers(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("needs root, to be two users")
 	}
