@@ -21,8 +21,8 @@ const (
 	everything
 )
 
-// releaseGrace is how long End waits for the kernel to tell about files that
-// the command has just closed by exiting.
+// releaseGrace is how long End and Commit wait for the kernel to tell about files that
+// the command has just closed, by exiting for instance: close(2) does not wait for it.
 const releaseGrace = 2 * time.Second
 
 // policy returns how much is committed when s ends.
@@ -238,6 +238,9 @@ func (e *Engine) Commit(ctx context.Context, id string) (Report, error) {
 	if e.claim(s, stateKept, stateWaiting) {
 		return e.finish(ctx, s, everything)
 	}
+	if err := e.awaitReleases(ctx, s); err != nil {
+		return Report{}, err
+	}
 	s.work.Lock()
 	defer s.work.Unlock()
 	e.mu.Lock()
@@ -332,6 +335,29 @@ func (e *Engine) awaitQuiet(ctx context.Context, s *Session) (state, error) {
 			}
 		case <-ctx.Done():
 			return st, fault.New("end session", s.id, fault.Canceled, context.Cause(ctx))
+		}
+	}
+}
+
+// awaitReleases waits until nothing of s is open for writing, or what is seems to stay so.
+func (e *Engine) awaitReleases(ctx context.Context, s *Session) error {
+	s.awaiting.Add(1)
+	defer s.awaiting.Add(-1)
+	grace := time.NewTimer(releaseGrace)
+	defer grace.Stop()
+	for {
+		e.mu.Lock()
+		changed := s.changed
+		e.mu.Unlock()
+		if s.view.Writers("") == 0 {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-grace.C:
+			return nil
+		case <-ctx.Done():
+			return fault.New("commit session", s.id, fault.Canceled, context.Cause(ctx))
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -711,6 +712,31 @@ func TestCommitOfALiveSession(t *testing.T) {
 	}
 	if _, err := w.e.Commit(ctx, "nosuch"); !fault.Is(err, fault.NotFound) {
 		t.Errorf("commit of nothing: %v", err)
+	}
+}
+
+// close(2) returns before the file system hears of it: whoever commits what he has just closed means that, too.
+func TestCommitWaitsForFilesThatAreBeingClosed(t *testing.T) {
+	w := newWorld(t)
+	_, c := w.process()
+	h, _, err := c.open("pkgs/late", unix.O_WRONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan Report)
+	go func() {
+		r, err := w.e.Commit(ctx, c.s.ID())
+		if err != nil {
+			t.Error(err)
+		}
+		done <- r
+	}()
+	for c.s.awaiting.Load() == 0 {
+		runtime.Gosched()
+	}
+	c.must(h.Release())
+	if r := <-done; len(r.Committed) != 1 || r.Committed[0].Path != "pkgs/late" {
+		t.Errorf("committed: %+v", r)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"condafs/beneath"
@@ -117,6 +118,8 @@ type Session struct {
 	recording sync.Mutex
 	suspended bool // the daemon is stopping in order; guarded by recording
 
+	awaiting atomic.Int32 // commits that wait for files to be closed
+
 	// guarded by e.mu
 	state   state
 	members map[member]func() // to cancel the watch
@@ -125,7 +128,7 @@ type Session struct {
 	outcome *Outcome      // of the command, once End has told
 	report  Report        // of the last commit
 	failure error         // what keeps it waiting
-	changed chan struct{} // closed when a handle or a member is gone
+	changed chan struct{} // closed when a member or, for who waits for that, a handle is gone
 
 	mu       sync.Mutex
 	jobs     map[string]*job                // by the unit's root

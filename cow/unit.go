@@ -24,6 +24,11 @@ func (s *Session) event(ev Event) {
 		return
 	}
 	s.noteWrite()
+	if ev.Op == Closed && s.awaiting.Load() > 0 {
+		s.e.mu.Lock()
+		s.signal()
+		s.e.mu.Unlock()
+	}
 	if !s.deferred() {
 		s.e.flights.note(s, ev)
 	}
