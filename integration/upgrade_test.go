@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -22,11 +23,22 @@ import (
 	"condafs/internal/longrun"
 )
 
-// next returns another name of a program, so that one can see which of them runs.
+var naming sync.Mutex
+
+// next returns another name of a program, so that one can see which of them runs. All tests share it.
 func next(t *testing.T, bin string) string {
 	t.Helper()
+	naming.Lock()
+	defer naming.Unlock()
 	path := filepath.Join(filepath.Dir(bin), "next-"+filepath.Base(bin))
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	this, err := os.Stat(bin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other, err := os.Stat(path); err == nil && os.SameFile(this, other) {
+		return path
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) { // of an earlier program
 		t.Fatal(err)
 	}
 	if err := os.Link(bin, path); err != nil {
