@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -46,6 +47,8 @@ type Takeover struct {
 	rattler *shelf.Image
 	held    []proc.Held
 
+	deadline *handover.Deadline // until clients are answered again; nil without one
+
 	gc     int // what the garbage collector was set to
 	memory int64
 }
@@ -64,6 +67,33 @@ func NewTakeover(handed string) (*Takeover, error) {
 	// long as the other program may have them back, none may be.
 	t.gc, t.memory = debug.SetGCPercent(-1), debug.SetMemoryLimit(math.MaxInt64)
 	return t, nil
+}
+
+// Hurry has the other program go on if this one does not within handover.Patience, whatever it waits for. The other one, when it goes on
+// again, has nobody to give way to.
+func (t *Takeover) Hurry(mountPoint string, signals *handover.Signals) {
+	if t.Back == "" {
+		t.hurry(handover.Patience, mountPoint, signals)
+	}
+}
+
+func (t *Takeover) hurry(patience time.Duration, mountPoint string, signals *handover.Signals) {
+	t.deadline = handover.Within(patience, func() {
+		// What Read has found may be half of it, and is not needed: all files that were handed over stay open for the other program,
+		// too, until this one makes them its own. The store is left as a killed daemon leaves it.
+		why := fault.New("take over", mountPoint, fault.IO, fmt.Errorf("it did not go on within %v", patience))
+		err := t.replace(why, mountPoint, nil, signals)
+		fmt.Fprintln(os.Stderr, "condafs:", err) // the logger may be what hangs
+		os.Exit(1)
+	})
+}
+
+// decided ends the deadline, and does not return if the other program goes on by now.
+func (t *Takeover) decided() {
+	if t.deadline != nil {
+		t.deadline.Met()
+		t.deadline = nil
+	}
 }
 
 // Read reads the image.
@@ -129,6 +159,7 @@ func (t *Takeover) Run(c Config) (err error) {
 		err = failpoint.Err(failpoint.UpgradeResumed, c.Store)
 	}
 	if err == nil {
+		t.decided() // what is this program's own is lost to the other one
 		err = handover.Own(t.descriptors())
 	}
 	if err != nil {
@@ -143,6 +174,10 @@ func (t *Takeover) Run(c Config) (err error) {
 	}
 	d.engine.Continue()
 	d.upgraded.PauseMS = milliseconds(pause)
+	// As long as nobody is answered, the guard has reason to wait.
+	if err := d.roundTrip(); err != nil {
+		c.Logger.Warn("after the upgrade", "err", err.Error())
+	}
 	if err := handover.InheritGuard(t.st.Guard, t.st.GuardPID).Dismiss(); err != nil {
 		c.Logger.Warn("the upgrade's guard", "err", err.Error())
 	}
@@ -211,22 +246,28 @@ func (t *Takeover) GiveBack(why error, signals *handover.Signals) error {
 	if t.Back != "" {
 		return why // this is that program
 	}
-	failpoint.Hit(failpoint.UpgradeBack, t.st.Settings.Store)
+	t.decided()
+	files := []int{}
+	if t.mount != nil {
+		files = t.descriptors()
+	}
+	return t.replace(why, t.st.Settings.MountPoint, files, signals)
+}
+
+// replace runs the other program. files are those that may be this program's own by now.
+func (t *Takeover) replace(why error, mountPoint string, files []int, signals *handover.Signals) error {
+	failpoint.Hit(failpoint.UpgradeBack, "")
 	other := handover.Inherited(t.Other)
 	self, err := handover.Self()
 	if err != nil {
 		return errors.Join(why, err)
 	}
 	h := Handed{Image: t.Image, Self: t.Other, Other: self.FD(), Back: why.Error(), Stop: t.Stop || signals.Hold() != nil}
-	files := []int{h.Image, h.Other}
-	if t.mount != nil {
-		files = append(files, t.descriptors()...)
-	}
-	args, err := h.args(t.st.Settings.MountPoint)
+	args, err := h.args(mountPoint)
 	if err != nil {
 		return errors.Join(why, err)
 	}
-	return errors.Join(why, other.Replace(args, files))
+	return errors.Join(why, other.Replace(args, append([]int{h.Image, h.Other}, files...)))
 }
 
 // resumption is what a daemon is made of, step by step.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -320,7 +321,7 @@ func (d *daemon) handOver(ctx context.Context, u *upgrade) error {
 		return err
 	}
 	defer self.Close() //nolint:errcheck // it was only read
-	guard, err := self.StartGuard([]string{TakeoverCommand, "--guard", "--", d.config.MountPoint, d.config.Socket}, os.Stderr)
+	guard, err := self.StartGuard([]string{TakeoverCommand, "--guard", strconv.Itoa(os.Getpid()), "--", d.config.MountPoint, d.config.Socket}, os.Stderr)
 	if err != nil {
 		return err
 	}
@@ -330,7 +331,7 @@ func (d *daemon) handOver(ctx context.Context, u *upgrade) error {
 	}
 	failpoint.Hit(failpoint.UpgradePaused, d.config.Store)
 	u.report.Time = time.Now()
-	err = d.exec(u, self, state{
+	err = d.exec(u, self, guard, state{
 		Settings: d.config.Settings, Started: d.started, Listener: int(listener.Fd()),
 		Guard: guard.FD(), GuardPID: guard.PID(), Begun: begun, Upgrade: u.report,
 	})
@@ -385,7 +386,7 @@ func (d *daemon) listenAgain(f *os.File) {
 
 // exec draws the image and runs the new program. It returns if something fails before the
 // store is closed. After that either the new program runs, or this one from its beginning.
-func (d *daemon) exec(u *upgrade, self *handover.Program, st state) error {
+func (d *daemon) exec(u *upgrade, self *handover.Program, guard *handover.Guard, st state) error {
 	lock, err := unix.FcntlInt(d.store.LockFile().Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return fault.New("upgrade", d.config.MountPoint, fault.Other, err)
@@ -407,6 +408,9 @@ func (d *daemon) exec(u *upgrade, self *handover.Program, st state) error {
 		return err
 	}
 	if err := failpoint.Err(failpoint.UpgradeDrawn, d.config.Store); err != nil {
+		return fault.New("upgrade", d.config.MountPoint, fault.Other, err)
+	}
+	if err := guard.Begin(); err != nil {
 		return fault.New("upgrade", d.config.MountPoint, fault.Other, err)
 	}
 	log := d.config.Logger

@@ -70,7 +70,11 @@ var programs = map[string]func() error{
 		return nil
 	},
 	"guard": func() error {
-		ended, err := Watch(3)
+		pid, err := strconv.Atoi(os.Args[2])
+		if err != nil {
+			return err
+		}
+		ended, err := watch(3, pid, 50*time.Millisecond)
 		if err != nil || !ended {
 			return err
 		}
@@ -85,15 +89,22 @@ var programs = map[string]func() error{
 		if err := os.Setenv("HANDOVER_TEST", "guard"); err != nil {
 			return err
 		}
-		g, err := self.StartGuard([]string{os.Args[1]}, os.Stderr)
+		g, err := self.StartGuard([]string{os.Args[1], strconv.Itoa(os.Getpid())}, os.Stderr)
 		if err != nil {
 			return err
+		}
+		if os.Args[2] == "hang" {
+			if err := g.Begin(); err != nil {
+				return err
+			}
 		}
 		fmt.Println("guarded")
 		if os.Args[2] == "dismiss" {
 			return InheritGuard(g.FD(), g.PID()).Dismiss()
 		}
-		select {}
+		for {
+			time.Sleep(time.Hour)
+		}
 	},
 	// signals holds them, and tells whether one has come before.
 	"signals": func() error {
@@ -243,9 +254,9 @@ func TestReplace(t *testing.T) {
 	}
 }
 
-// TestGuard ends a process that has a guard by a signal, and without.
+// TestGuard ends a process that has a guard by a signal, and without, or has it hang.
 func TestGuard(t *testing.T) {
-	for _, how := range []string{"dismiss", "kill"} {
+	for _, how := range []string{"dismiss", "kill", "hang"} {
 		t.Run(how, func(t *testing.T) {
 			mark := filepath.Join(t.TempDir(), "mark")
 			cmd := as(t, "guarded", mark, how)
@@ -268,8 +279,12 @@ func TestGuard(t *testing.T) {
 				}
 				return
 			}
-			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-				t.Fatal(err)
+			want := syscall.SIGKILL
+			if how == "kill" {
+				want = syscall.SIGTERM
+				if err := cmd.Process.Signal(want); err != nil {
+					t.Fatal(err)
+				}
 			}
 			for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 				if _, err := os.Stat(mark); err == nil {
@@ -279,8 +294,9 @@ func TestGuard(t *testing.T) {
 					t.Fatal("the guard has done nothing")
 				}
 			}
-			if err := cmd.Wait(); err == nil {
-				t.Error("it was not killed")
+			var exit *exec.ExitError
+			if err := cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != want {
+				t.Errorf("it ended with %v, want %v", err, want)
 			}
 		})
 	}

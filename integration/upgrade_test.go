@@ -449,32 +449,34 @@ func faulty(t *testing.T, spec string) (*mount, *holder) {
 // pointsOf is where the points are noted that its daemons pass.
 func pointsOf(m *mount) string { return filepath.Join(filepath.Dir(m.store), "points") }
 
-// TestUpgradeGoesBack has the new program fail: before the old one has given anything up, and after that, when the old
+// TestUpgradeGoesBack has the new program fail, or hang: before the old one has given anything up, and after that, when the old
 // program takes the daemon back.
 func TestUpgradeGoesBack(t *testing.T) {
 	t.Parallel()
+	const failed, hung = "input/output error", "it did not go on within 30s"
 	for _, c := range []struct {
-		spec, log string
-		long      bool
+		spec, says, log string
+		long            bool
 	}{
-		{"upgrade.drawn=EIO@1", "not upgraded, the daemon goes on", false},
-		{"upgrade.opened=EIO@1+", "not upgraded, the old program goes on", true},
-		{"upgrade.resumed=EIO@1+", "not upgraded, the old program goes on", false},
+		{"upgrade.drawn=EIO@1", failed, "not upgraded, the daemon goes on", false},
+		{"upgrade.opened=EIO@1+", failed, "not upgraded, the old program goes on", true},
+		{"upgrade.resumed=EIO@1+", failed, "not upgraded, the old program goes on", false},
+		{"upgrade.opened=delay:1h@1", hung, "not upgraded, the old program goes on", true},
+		{"upgrade.resumed=delay:1h@1", hung, "not upgraded, the old program goes on", true},
 	} {
 		t.Run(c.spec, func(t *testing.T) {
 			if c.long && !longrun.Wanted() {
 				t.Skip("long")
 			}
-			const says = "input/output error"
 			m, h := faulty(t, c.spec)
-			if got := m.upgradeFails(next(t, m.bin)); !strings.Contains(got, says) || !strings.Contains(got, "the old version goes on") {
+			if got := m.upgradeFails(next(t, m.bin)); !strings.Contains(got, c.says) || !strings.Contains(got, "the old version goes on") {
 				t.Errorf("it says %s", got)
 			}
 			h.check()
 			if exe := m.runs(); exe != m.bin {
 				t.Errorf("%s runs, want %s", exe, m.bin)
 			}
-			if u := m.status().Upgraded; u == nil || u.State != control.UpgradeFailed || !strings.Contains(u.Why, says) {
+			if u := m.status().Upgraded; u == nil || u.State != control.UpgradeFailed || !strings.Contains(u.Why, c.says) {
 				t.Errorf("the status says %+v", u)
 			}
 			if !strings.Contains(m.log.String(), c.log) {
@@ -583,18 +585,23 @@ func TestSignalInRehearsal(t *testing.T) {
 	}
 }
 
-// TestKilledInUpgrade kills the daemon at each point of an upgrade. The next one goes on as after any other death.
+// TestKilledInUpgrade kills the daemon at each point of an upgrade, or has the guard kill it. The next one goes on as after any other
+// death.
 func TestKilledInUpgrade(t *testing.T) {
 	t.Parallel()
+	const hangs = "both programs hang"
 	points := []string{"upgrade.closed", "upgrade.opened"}
 	if longrun.Wanted() {
-		points = append(points, "upgrade.paused", "upgrade.drawn", "upgrade.started", "upgrade.begun", "upgrade.resumed", "upgrade.back")
+		points = append(points, "upgrade.paused", "upgrade.drawn", "upgrade.started", "upgrade.begun", "upgrade.resumed", "upgrade.back", hangs)
 	}
 	for _, point := range points {
 		t.Run(point, func(t *testing.T) {
 			spec := point + "=kill@1"
-			if point == "upgrade.back" {
+			switch point {
+			case "upgrade.back":
 				spec += " upgrade.opened=EIO@1"
+			case hangs:
+				spec = "upgrade.begun=delay:1h@1"
 			}
 			m, h := faulty(t, spec)
 			m.note("second.txt", "second")
@@ -606,7 +613,7 @@ func TestKilledInUpgrade(t *testing.T) {
 				if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 					t.Fatalf("the daemon was not killed: %v\n%s", err, tail(m.log.String()))
 				}
-			case <-time.After(patience):
+			case <-time.After(2 * patience):
 				t.Fatalf("it was not killed\n%s", tail(m.log.String()))
 			}
 			h.c.kill(t, syscall.SIGKILL)

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -13,22 +14,23 @@ import (
 // takeoverCommand is what a daemon starts another program with that is to take its place.
 func (a *app) takeoverCommand() *cobra.Command {
 	var handed string
-	var rehearse, guard bool
+	var rehearse bool
+	var guard int
 	cmd := &cobra.Command{
 		Use:    daemon.TakeoverCommand + " [MOUNTPOINT]",
 		Short:  "Go on with another program's daemon (condafs upgrade uses it)",
 		Hidden: true,
 		Args:   cobra.MaximumNArgs(2), // the mount point is for people who look at the list of processes
 		RunE: func(_ *cobra.Command, args []string) error {
-			if guard {
-				return guardMount(args)
+			if guard > 0 {
+				return guardMount(guard, args)
 			}
 			t, err := daemon.NewTakeover(handed)
 			if err != nil {
 				return err
 			}
 			if !rehearse {
-				return a.takeOver(t)
+				return a.takeOver(t, strings.Join(args, ""))
 			}
 			if err := t.Read(); err != nil {
 				return err
@@ -41,14 +43,14 @@ func (a *app) takeoverCommand() *cobra.Command {
 	// understand each other.
 	f.StringVar(&handed, "handed", "", "what the other program hands over, as JSON")
 	f.BoolVar(&rehearse, "rehearse", false, "only say whether this program could")
-	f.BoolVar(&guard, "guard", false, "take the mount away if the daemon ends meanwhile")
+	f.IntVar(&guard, "guard", 0, "take the mount away if the daemon, of this `pid`, ends meanwhile")
 	return cmd
 }
 
 // guardMount is the process that does what a daemon would do that is told to stop, if it
 // ends while programs change: its sessions and its store are safe by then.
-func guardMount(args []string) error {
-	ended, err := handover.Watch(daemon.GuardFD)
+func guardMount(pid int, args []string) error {
+	ended, err := handover.Watch(daemon.GuardFD, pid)
 	if err != nil || !ended || len(args) != 2 {
 		return err
 	}
@@ -61,7 +63,8 @@ func takesOver(args []string) bool {
 }
 
 // takeOver is the daemon, from where the other program has stopped.
-func (a *app) takeOver(t *daemon.Takeover) error {
+func (a *app) takeOver(t *daemon.Takeover, mountPoint string) error {
+	t.Hurry(mountPoint, a.signals)
 	// The kernel has named the process after the descriptor that it was started by. Only
 	// people look at that.
 	_ = os.WriteFile("/proc/self/comm", []byte("condafs"), 0)
