@@ -52,6 +52,32 @@ func TestFigures(t *testing.T) {
 	}
 }
 
+func TestLinkIsSaid(t *testing.T) {
+	for link, want := range map[Link]string{
+		{}: "", {LatencySeconds: 0.02}: "; the channel is 20 ms away",
+		{BytesPerSecond: 12_500_000, LatencySeconds: 0.02}: "; the channel is 20 ms away and sends 100 Mbit/s",
+	} {
+		if got := link.String(); got != want {
+			t.Errorf("%+v is %q, want %q", link, got, want)
+		}
+	}
+}
+
+func TestColdOnly(t *testing.T) {
+	all := plan(8, true)
+	cold := coldOnly(all)
+	for _, p := range cold {
+		for _, w := range p.works {
+			if w.warm {
+				t.Errorf("%s, %s: %v", p.client, p.place, w)
+			}
+		}
+	}
+	if len(cold) != len(all) || len(cold[0].works) != 1 || len(all[0].works) != 2 {
+		t.Errorf("%d of %d: %+v of %+v", len(cold), len(all), cold[0], all[0])
+	}
+}
+
 func TestTable(t *testing.T) {
 	r := &Report{N: 4, Rounds: 2, Figures: ofTwo()}
 	if r.Sound() || !(&Report{Figures: r.Figures[:2]}).Sound() {

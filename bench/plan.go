@@ -1,5 +1,7 @@
 package bench
 
+import "slices"
+
 // Client is a kind of client.
 type Client string
 
@@ -88,6 +90,18 @@ func plan(n int, rattler bool) []pass {
 		many(Rattler, Run, coldAtOnce, warm, warmAtOnce)
 	}
 	return passes
+}
+
+// coldOnly leaves out what downloads nothing.
+func coldOnly(passes []pass) []pass {
+	var cold []pass
+	for _, p := range passes {
+		p.works = slices.DeleteFunc(slices.Clone(p.works), func(w work) bool { return w.warm })
+		if len(p.works) > 0 {
+			cold = append(cold, p)
+		}
+	}
+	return cold
 }
 
 // turns is the plan once for each round, every second time backwards.

@@ -15,11 +15,29 @@ type Machine struct {
 	Load   float64 `json:"load"` // of the last minute before; much above 0 spoils the figures
 }
 
+// Link is what lay between the channel and its clients.
+type Link struct {
+	BytesPerSecond int     `json:"bytes_per_second"` // for all clients together; 0: no limit
+	LatencySeconds float64 `json:"latency_seconds"`  // before each answer
+}
+
+// String is empty if nothing did.
+func (l Link) String() string {
+	switch {
+	case l == Link{}:
+		return ""
+	case l.BytesPerSecond == 0:
+		return fmt.Sprintf("; the channel is %.3g ms away", l.LatencySeconds*1e3)
+	}
+	return fmt.Sprintf("; the channel is %.3g ms away and sends %.3g Mbit/s", l.LatencySeconds*1e3, float64(l.BytesPerSecond)*8/1e6)
+}
+
 // Report is what a benchmark found.
 type Report struct {
 	Machine      Machine  `json:"machine"`
 	N            int      `json:"n"`
 	Rounds       int      `json:"rounds"`
+	Link         Link     `json:"link"`
 	Packages     int      `json:"packages"` // of the channel, all of which each client installs
 	Files        int      `json:"files"`
 	ArchiveBytes int64    `json:"archive_bytes"`
@@ -37,7 +55,7 @@ func (m *Machine) String() string {
 
 // WriteTable prints a table for each kind of work.
 func (r *Report) WriteTable(w io.Writer) error {
-	fmt.Fprintf(w, "%d packages, %d files, %.0f MB of archives; medians of %d; %s\n", r.Packages, r.Files, float64(r.ArchiveBytes)/1e6, r.Rounds, &r.Machine)
+	fmt.Fprintf(w, "%d packages, %d files, %.0f MB of archives; medians of %d; %s%s\n", r.Packages, r.Files, float64(r.ArchiveBytes)/1e6, r.Rounds, &r.Machine, r.Link)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	type kind struct {
 		client  Client

@@ -25,6 +25,7 @@ type Options struct {
 	N          int       // of many clients
 	Rounds     int       // how often each figure is measured
 	Size       demo.Size // of the channel
+	Link       demo.Link // to the channel; with one that is slow, only what downloads is measured
 	Dir        string    // where the scratch directory is made; "": os.TempDir()
 	Executable string    // the condafs binary; "": the running one
 	Python     string    // an interpreter that can import rattler; "": Rattler is not measured
@@ -75,7 +76,7 @@ func Compare(ctx context.Context, o Options) (_ *Report, err error) {
 		return nil, err
 	}
 	o.Progress("make packages", 0, 0)
-	lab, err := demo.NewLab(o.Size)
+	lab, err := demo.NewLab(o.Size, o.Link)
 	if err != nil {
 		return nil, err
 	}
@@ -83,9 +84,12 @@ func Compare(ctx context.Context, o Options) (_ *Report, err error) {
 	b := &bench{o: o, lab: lab, runs: map[key][]sample{}}
 	r := &Report{
 		Machine: machine(), N: o.N, Rounds: o.Rounds,
-		Packages: lab.Packages(), Files: lab.Files(), ArchiveBytes: lab.Archives(),
+		Link: Link{o.Link.BytesPerSecond, o.Link.Latency.Seconds()}, Packages: lab.Packages(), Files: lab.Files(), ArchiveBytes: lab.Archives(),
 	}
 	passes := plan(o.N, o.Python != "")
+	if o.Link != (demo.Link{}) {
+		passes = coldOnly(passes)
+	}
 	err = o.inScratch(func(dir string) error {
 		b.scratch, b.script = dir, filepath.Join(dir, "rattler_client.py")
 		if err := os.WriteFile(b.script, []byte(clients.Rattler), 0o600); err != nil {

@@ -75,7 +75,7 @@ func RunStores(ctx context.Context, o Options, sizes []int) (*StoreReport, error
 
 // makeSamples has a client fill a plain package directory, and returns packages of 200 files in it, one for each round.
 func makeSamples(ctx context.Context, o *Options, dir string) (_ []string, err error) {
-	lab, err := demo.NewLab(demo.Size{Modules: o.Rounds, Sources: 200})
+	lab, err := demo.NewLab(demo.Size{Modules: o.Rounds, Sources: 200}, demo.Link{})
 	if err != nil {
 		return nil, err
 	}

@@ -31,7 +31,7 @@ func newDemonstration(t *testing.T, n int) *demonstration {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := serve(c)
+	s, err := serve(c, Link{})
 	if err != nil {
 		t.Fatal(err)
 	}

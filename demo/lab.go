@@ -12,13 +12,13 @@ type Lab struct {
 	server  *server
 }
 
-// NewLab makes a channel and serves it on a loopback port until Close.
-func NewLab(size Size) (*Lab, error) {
+// NewLab makes a channel and serves it on a loopback port, over that link, until Close.
+func NewLab(size Size, link Link) (*Lab, error) {
 	c, err := makeChannelOf(size)
 	if err != nil {
 		return nil, err
 	}
-	s, err := serve(c)
+	s, err := serve(c, link)
 	if err != nil {
 		return nil, err
 	}

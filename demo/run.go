@@ -50,7 +50,7 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	for _, p := range c.packages {
 		r.Files += len(p.files)
 	}
-	s, err := serve(c)
+	s, err := serve(c, Link{})
 	if err != nil {
 		return nil, err
 	}

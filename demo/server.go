@@ -10,7 +10,25 @@ import (
 	"path"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 )
+
+// Link is the way from a channel to its clients. The zero Link is as fast as memory.
+type Link struct {
+	BytesPerSecond int           // for all clients together; 0: no limit
+	Latency        time.Duration // before each answer
+}
+
+// limiter lets through what the link carries, nil everything.
+func (l Link) limiter() *rate.Limiter {
+	if l.BytesPerSecond == 0 {
+		return nil
+	}
+	return rate.NewLimiter(rate.Limit(l.BytesPerSecond), linkChunk)
+}
+
+const linkChunk = 16 << 10 // what the link carries at a time
 
 // server serves a channel on a loopback port, with range requests and ETags, and counts what it sends.
 type server struct {
@@ -20,7 +38,7 @@ type server struct {
 	done chan error
 }
 
-func serve(c *channel) (*server, error) {
+func serve(c *channel, link Link) (*server, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("demo: serve the channel: %w", err)
@@ -39,27 +57,43 @@ func serve(c *channel) (*server, error) {
 		name := "/linux-64/" + p.record.Fn
 		contents[name], tags[name] = p.archive, p.record.SHA256[:16]
 	}
+	limiter := link.limiter()
 	s.http = &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		data, ok := contents[r.URL.Path]
 		if !ok {
 			http.NotFound(w, r)
 			return
 		}
+		time.Sleep(link.Latency)
 		w.Header().Set("ETag", `"`+tags[r.URL.Path]+`"`)
-		http.ServeContent(countingWriter{w, &s.sent}, r, path.Base(r.URL.Path), packageTime, bytes.NewReader(data))
+		http.ServeContent(&channelWriter{ResponseWriter: w, ctx: r.Context(), sent: &s.sent, limiter: limiter}, r, path.Base(r.URL.Path), packageTime, bytes.NewReader(data))
 	})}
 	go func() { s.done <- s.http.Serve(l) }()
 	return s, nil
 }
 
-type countingWriter struct {
+// channelWriter counts what it sends, and sends no more than the link carries.
+type channelWriter struct {
 	http.ResponseWriter
-	sent *atomic.Int64
+	ctx     context.Context
+	sent    *atomic.Int64
+	limiter *rate.Limiter // nil: none
 }
 
-func (w countingWriter) Write(b []byte) (int, error) {
-	n, err := w.ResponseWriter.Write(b)
-	w.sent.Add(int64(n))
+func (w *channelWriter) Write(b []byte) (n int, err error) {
+	for len(b) > 0 && err == nil {
+		chunk := b
+		if w.limiter != nil {
+			chunk = b[:min(len(b), linkChunk)]
+			if err := w.limiter.WaitN(w.ctx, len(chunk)); err != nil {
+				return n, err
+			}
+		}
+		var m int
+		m, err = w.ResponseWriter.Write(chunk)
+		w.sent.Add(int64(m))
+		n, b = n+m, b[m:]
+	}
 	return n, err
 }
 

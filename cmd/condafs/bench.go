@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -22,7 +23,11 @@ type benchOptions struct {
 	n      int
 	rounds int
 	quick  bool
-	sizes  []int
+
+	mbits   float64
+	latency time.Duration
+
+	sizes []int
 }
 
 func (a *app) benchCommand() *cobra.Command {
@@ -40,10 +45,14 @@ The clients are those of ` + "`condafs demo`" + `: they do on files what conda d
 else. Rattler is measured too, with its own locks, when python3, or the interpreter
 that $` + envBenchPython + ` names, can import py-rattler.
 
+The channel is as fast as memory. --mbits and --latency put a line between it and the
+clients, which all of them share; then only clients that download are measured.
+
 The machine should have nothing else to do. No network is used, and nothing is left
 behind.`,
 		Example: `  condafs bench --quick
   condafs bench -n 32 --repeat 5 --json
+  condafs bench --mbits 100 --latency 20ms
   condafs bench files
   condafs bench store --sizes 100,1000,10000`,
 		Args: cobra.NoArgs,
@@ -52,6 +61,10 @@ behind.`,
 			if err != nil {
 				return err
 			}
+			if o.mbits < 0 || o.latency < 0 {
+				return fault.New("bench", "", fault.Usage, errors.New("--mbits and --latency can't be negative"))
+			}
+			p.Link = demo.Link{BytesPerSecond: int(o.mbits * 1e6 / 8), Latency: o.latency}
 			if p.Python, err = a.benchPython(cmd); err != nil {
 				return err
 			}
@@ -77,6 +90,8 @@ behind.`,
 	f.IntVar(&o.rounds, "repeat", 3, "measure everything so many times")
 	cmd.Flags().IntVarP(&o.n, "clients", "n", 8, "clients where there are many")
 	cmd.Flags().BoolVar(&o.quick, "quick", false, "a small channel, and measure once unless --repeat is given")
+	cmd.Flags().Float64Var(&o.mbits, "mbits", 0, "megabits per second that the channel sends to all clients together; 0: no limit")
+	cmd.Flags().DurationVar(&o.latency, "latency", 0, "how long the channel takes before each answer")
 	cmd.AddCommand(a.benchStoreCommand(&o), a.benchFilesCommand(&o))
 	return cmd
 }
