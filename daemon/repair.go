@@ -2,13 +2,13 @@ package daemon
 
 import (
 	"context"
-	"path"
+	"errors"
 	"strings"
 
 	"condafs/control"
-	"condafs/cow"
 	"condafs/index"
 	"condafs/repair"
+	"condafs/shelf"
 )
 
 // Repair checks the store and mends what it finds, while clients go on.
@@ -33,37 +33,32 @@ func (a *api) Repair(ctx context.Context, r control.RepairRequest, progress cont
 // be other names of the damaged ones.
 func (a *api) mend(ctx context.Context, problems []index.Problem, progress func(done, total int64)) (*repair.Report, error) {
 	o := repair.Options{Progress: progress}
-	if a.daemon != nil {
-		for _, s := range a.daemon.shelves() {
-			o.Shelf = append(o.Shelf, s.Path())
+	if a.daemon == nil {
+		return repair.Run(ctx, a.store, problems, o)
+	}
+	renew := make(map[*shelf.Shelf]map[string]bool)
+	for _, s := range a.daemon.shelves() {
+		o.Shelf = append(o.Shelf, s.Path())
+		renew[s] = affected(problems, s.From())
+		if err := s.Doubt(renew[s]); err != nil {
+			return nil, err
 		}
 	}
 	rep, err := repair.Run(ctx, a.store, problems, o)
-	if err != nil || a.daemon == nil {
-		return rep, err
+	for s, names := range renew { // also if not all could be mended
+		err = errors.Join(err, s.Renew(names))
 	}
-	for _, s := range a.daemon.shelves() {
-		if err := s.Renew(affected(rep)); err != nil {
-			return rep, err
-		}
-	}
-	return rep, nil
+	return rep, err
 }
 
-// affected names the packages of the shared space that had a damaged file.
-func affected(rep *repair.Report) map[string]bool {
+// affected names the packages in a directory of the index that have a damaged file.
+func affected(problems []index.Problem, dir string) map[string]bool {
 	names := make(map[string]bool)
-	for _, p := range rep.Problems {
+	for _, p := range problems {
 		for _, at := range p.Paths {
-			rel, shared := strings.CutPrefix(at, cow.SharedSpace+"/")
-			if !shared {
-				continue
-			}
-			for _, dir := range caches {
-				if rest, ok := strings.CutPrefix(rel, dir+"/"); ok {
-					name, _, _ := strings.Cut(rest, "/")
-					names[path.Base(name)] = true
-				}
+			if rest, ok := strings.CutPrefix(at, dir+"/"); ok {
+				name, _, _ := strings.Cut(rest, "/")
+				names[name] = true
 			}
 		}
 	}

@@ -9,7 +9,8 @@
 //	shelf/pkgs/NAME/   a package, whole: it appears and vanishes by one rename
 //	shelf/pkgs/urls.txt  leads to what nobody can write, by which clients see that
 //	                   they can't write here
-//	shelf/trees/NAME   a symbolic link to the digest of the tree that is on the shelf
+//	shelf/trees/NAME   a symbolic link to the digest of the tree that is on the shelf,
+//	                   which also says whether it leaves
 //	shelf/new/         packages in the making
 //	shelf/grave/       what is being removed
 //

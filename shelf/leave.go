@@ -10,6 +10,7 @@ import (
 
 	"condafs/conda"
 	"condafs/fault"
+	"condafs/hashing"
 	"condafs/internal/failpoint"
 )
 
@@ -18,10 +19,19 @@ import (
 func (s *Shelf) dismiss(name string) error {
 	s.work.Lock()
 	defer s.work.Unlock()
-	dir := filepath.Join(s.Path(), name)
-	record := filepath.Join(dir, filepath.FromSlash(conda.CompletionMarker))
-	err := writable(filepath.Dir(record), func() error { return os.Rename(record, s.fresh(graveName)) })
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	s.mu.Lock()
+	d := s.known[name].tree
+	s.mu.Unlock()
+	return s.dismissLocked(name, d)
+}
+
+// dismissLocked is dismiss for who holds s.work.
+func (s *Shelf) dismissLocked(name string, d hashing.Digest) error {
+	err := s.note(name, d, true)
+	if err == nil {
+		err = s.takeRecord(name)
+	}
+	if err != nil {
 		return fault.New("take from shelf", name, fault.Other, err)
 	}
 	failpoint.Hit(failpoint.ShelfDismissed, s.store.Dir())
@@ -30,6 +40,15 @@ func (s *Shelf) dismiss(name string) error {
 	s.gen++
 	s.known[name].leaving = s.gen
 	return nil
+}
+
+func (s *Shelf) takeRecord(name string) error {
+	record := filepath.Join(s.Path(), name, filepath.FromSlash(conda.CompletionMarker))
+	err := writable(filepath.Dir(record), func() error { return os.Rename(record, s.fresh(graveName)) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // leave is the second step, for packages whose last possible user has ended. It reports

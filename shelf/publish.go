@@ -87,7 +87,7 @@ func (s *Shelf) publish(name string, d hashing.Digest) error {
 	err = s.write(t, dir)
 	if err == nil {
 		failpoint.Hit(failpoint.ShelfMade, s.store.Dir())
-		err = s.note(name, d)
+		err = s.note(name, d, false)
 	}
 	if err == nil {
 		failpoint.Hit(failpoint.ShelfNoted, s.store.Dir())
@@ -107,13 +107,20 @@ func (s *Shelf) publish(name string, d hashing.Digest) error {
 	return nil
 }
 
-// note writes down which tree is about to be on the shelf under a name.
-func (s *Shelf) note(name string, d hashing.Digest) error {
+// leavingMark is before the digest in the note of a package that leaves.
+const leavingMark = "leaving "
+
+// note writes down which tree is, or is about to be, on the shelf under a name, and whether it leaves.
+func (s *Shelf) note(name string, d hashing.Digest, leaving bool) error {
 	at := filepath.Join(s.dir, treesName, name)
 	if err := os.Remove(at); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return os.Symlink(d.String(), at)
+	text := d.String()
+	if leaving {
+		text = leavingMark + text
+	}
+	return os.Symlink(text, at)
 }
 
 // write makes a package at dir, which is left writable so that it can be renamed.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -169,6 +170,9 @@ func (s *Shelf) build() error {
 // Path is the package directory that clients are given.
 func (s *Shelf) Path() string { return filepath.Join(s.dir, pkgsName) }
 
+// From is the directory of the index whose packages go onto the shelf.
+func (s *Shelf) From() string { return s.o.From }
+
 // Sharing tells how new files get their bytes.
 func (s *Shelf) Sharing() index.Sharing { return s.sharing }
 
@@ -293,12 +297,13 @@ func (s *Shelf) load() error {
 	if err != nil {
 		return fault.New("read shelf", s.dir, fault.Other, err)
 	}
-	found := make(map[string]*shelved)
+	found, leaving := make(map[string]*shelved), make(map[string]bool)
 	for _, t := range trees {
 		link, err := os.Readlink(filepath.Join(s.dir, treesName, t.Name()))
 		if err != nil {
 			return fault.New("read shelf", t.Name(), fault.Other, err)
 		}
+		link, leaving[t.Name()] = strings.CutPrefix(link, leavingMark)
 		if d, err := hashing.ParseDigest(link); err == nil {
 			found[t.Name()] = &shelved{tree: d}
 		}
@@ -324,14 +329,22 @@ func (s *Shelf) load() error {
 			if err := s.forget(name); err != nil {
 				return err
 			}
+		} else if leaving[name] {
+			if err := s.takeRecord(name); err != nil {
+				return fault.New("take from shelf", name, fault.Other, err)
+			}
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// Sessions that an earlier daemon began see everything on the mount.
+	// Sessions that an earlier daemon began see everything on the mount. They have tickets of an earlier generation: their processes may
+	// use what leaves.
 	s.gen++
 	for name, k := range found {
 		k.since = s.gen
+		if leaving[name] {
+			k.leaving = s.gen
+		}
 		s.known[name] = k
 	}
 	s.ready = true
