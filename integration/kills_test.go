@@ -79,9 +79,9 @@ type killing struct {
 }
 
 // elsewhere tells of points that no client reaches: tests of package index do, with commits that are larger than any
-// session's, and by making a database anew; tests of package repair with damaged stores; TestKilledInUpgrade.
+// session's, and by making a database anew; tests of packages repair and scrub with damaged stores; TestKilledInUpgrade.
 func elsewhere(p failpoint.Point) bool {
-	return slices.ContainsFunc([]string{"commit.trees", "redo.", "checkpoint.", "rebuild.", "aside.", "repair.", "upgrade."}, func(s string) bool { return strings.HasPrefix(string(p), s) })
+	return slices.ContainsFunc([]string{"commit.trees", "redo.", "checkpoint.", "rebuild.", "aside.", "repair.", "scrub.", "upgrade."}, func(s string) bool { return strings.HasPrefix(string(p), s) })
 }
 
 // inRecovery tells in which life of a daemon a point can be reached: the first one, which works for clients, or the

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"condafs/index"
+	"condafs/internal/failpoint"
 	"condafs/repair"
 )
 
@@ -80,7 +81,9 @@ func (w *pass) show() {
 
 func (w *pass) save() error {
 	w.saved = time.Now()
-	return w.store.SetScrubState(index.ScrubState{Pass: &w.record, Last: w.state.Last})
+	err := w.store.SetScrubState(index.ScrubState{Pass: &w.record, Last: w.state.Last})
+	failpoint.Hit(failpoint.ScrubSaved, w.store.Dir())
+	return err
 }
 
 func (w *pass) finish() error {
@@ -137,10 +140,15 @@ func (w *pass) mend(ctx context.Context, now bool) error {
 	if err != nil {
 		return err
 	}
-	if rep != nil {
-		w.tell(rep)
-	}
 	w.pending = nil
+	if rep != nil {
+		failpoint.Hit(failpoint.ScrubMended, w.store.Dir())
+		w.tell(rep)
+		// At once: whoever reads the part again finds nothing to tell of.
+		if err := w.save(); err != nil {
+			return err
+		}
+	}
 	w.rest = time.Now().Add(mendShare * time.Since(begun))
 	return nil
 }

@@ -43,6 +43,8 @@ const (
 	AsideMoved    Point = "aside.moved"    // it has moved
 	RepairBrought Point = "repair.brought" // what could be found is there again
 	RepairRemoved Point = "repair.removed" // what could not has left head
+	ScrubMended   Point = "scrub.mended"   // what the scrub has found is mended, and not written down
+	ScrubSaved    Point = "scrub.saved"    // it is
 )
 
 // Making the database anew from the journal.
