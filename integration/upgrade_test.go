@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"condafs/control"
+	"condafs/hashing"
 	"condafs/internal/longrun"
 )
 
@@ -329,69 +330,127 @@ func TestUpgradeUnderClients(t *testing.T) {
 	m.mustBeIntact()
 }
 
-// TestUpgradeKeepsTheShelf has a program take over from a session beside the shelf: what that hides, and what it may rely
-// on, are the same afterwards.
+// recordName is what a package has that clients may take.
+const recordName = "info/repodata_record.json"
+
+// looker is a shell in a session beside the shelf, which lists its packages when it is told to.
+type looker struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Scanner
+}
+
+func (m *mount) looker() *looker {
+	m.t.Helper()
+	l := &looker{t: m.t, cmd: exec.Command(m.bin, "run", "--mount", m.point, "--", "sh", "-c", `echo; while read line; do echo $(ls "$0"); done`, m.pkgs())}
+	var err error
+	if l.in, err = l.cmd.StdinPipe(); err != nil {
+		m.t.Fatal(err)
+	}
+	out, err := l.cmd.StdoutPipe()
+	if err == nil {
+		err = l.cmd.Start()
+	}
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	l.out = bufio.NewScanner(out)
+	l.out.Scan()
+	return l
+}
+
+func (l *looker) sees() string {
+	l.t.Helper()
+	if _, err := fmt.Fprintln(l.in); err != nil || !l.out.Scan() {
+		l.t.Fatalf("the shell has ended: %v", err)
+	}
+	return l.out.Text()
+}
+
+func (l *looker) end() {
+	l.t.Helper()
+	if err := errors.Join(l.in.Close(), l.cmd.Wait()); err != nil {
+		l.t.Error(err)
+	}
+}
+
+// TestUpgradeKeepsTheShelf has a program take over from sessions beside the shelf: what that hides from each, and what it may rely on,
+// are the same afterwards. The kernel knows what a session has looked at, so after each upgrade one looks that has not looked before.
 func TestUpgradeKeepsTheShelf(t *testing.T) {
 	t.Parallel()
-	s, env, m := serve(t), envs(t), newMount(t)
-	list := func(dir string) string {
-		names, err := os.ReadDir(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var l []string
-		for _, n := range names {
-			l = append(l, n.Name())
-		}
-		return strings.Join(l, " ")
-	}
+	s, env, m := serve(t), envs(t), newMount(t, "--scrub=off")
 	one := conda(t, s, m.pkgs(), env("one", 0), "lib00")
 	atOnce(t, one)
 	mustBeRight(t, one)
 	m.settle()
-	shelf := m.awaitShelf()
-	shelved := list(shelf)
-	// The shell's session began when lib00 was on the shelf.
-	sh := exec.Command(m.bin, "run", "--mount", m.point, "--", "sh", "-c", `echo; while read line; do echo $(ls "$0"); done`, m.pkgs())
-	in, err := sh.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
+	found, err := filepath.Glob(filepath.Join(m.awaitShelf(), "lib00-*"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%v, %v", found, err)
 	}
-	out, err := sh.StdoutPipe()
-	if err == nil {
-		err = sh.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(out)
-	lines.Scan()
-	sees := func() string {
-		t.Helper()
-		if _, err := fmt.Fprintln(in); err != nil || !lines.Scan() {
-			t.Fatalf("the shell has ended: %v", err)
+	shelved, name := found[0], filepath.Base(found[0])
+	const upgrades = 2
+	lookers := func() (list []*looker) {
+		for range 1 + upgrades {
+			list = append(list, m.looker())
 		}
-		return lines.Text()
+		return list
 	}
-	want := sees()
-	two := conda(t, s, m.pkgs(), env("two", 0), "lib01")
-	atOnce(t, two)
-	mustBeRight(t, two)
-	m.await("lib01 to be on the shelf", func() bool { return list(shelf) != shelved })
-	for _, bin := range []string{next(t, m.bin), m.bin} {
-		m.upgradeTo(bin)
-		if got := sees(); got != want {
-			t.Errorf("it sees\n%s\nwant\n%s", got, want)
+	hidden := lookers() // from these, by the shelf
+	m.renew(shelved)
+	shown := lookers() // to these, since it leaves the shelf as soon as those have ended
+	bins := []string{next(t, m.bin), m.bin}
+	for i := range hidden {
+		if i > 0 {
+			m.upgradeTo(bins[i-1])
+		}
+		for _, l := range hidden[:i+1] {
+			if got := l.sees(); strings.Contains(got, name) {
+				t.Errorf("after %d upgrades, who has it from the shelf sees %s", i, got)
+			}
+		}
+		for _, l := range shown[:i+1] {
+			if got := l.sees(); !strings.Contains(got, name) {
+				t.Errorf("after %d upgrades, who came later sees only %q", i, got)
+			}
+		}
+		if _, err := os.Stat(filepath.Join(shelved, "info", "index.json")); err != nil {
+			t.Errorf("after %d upgrades, what somebody relies on has left: %v", i, err)
 		}
 	}
-	if err := in.Close(); err != nil {
-		t.Error(err)
-	}
-	if err := sh.Wait(); err != nil {
-		t.Error(err)
+	for _, l := range append(hidden, shown...) {
+		l.end()
 	}
 	m.settle()
+	m.await("it to come back to the shelf", func() bool {
+		_, err := os.Stat(filepath.Join(shelved, recordName))
+		return err == nil
+	})
 	m.mustBeIntact()
+}
+
+// renew has a package leave the shelf and come back, by damage to its content in the store, and its repair.
+func (m *mount) renew(shelved string) {
+	m.t.Helper()
+	content, err := os.ReadFile(filepath.Join(shelved, "info", "index.json"))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	hex := hashing.Sum(content).String()
+	blob := filepath.Join(m.store, "objects", hex[:2], hex[2:])
+	fi, err := os.Stat(blob)
+	if err == nil {
+		err = errors.Join(os.Chmod(blob, 0o600), os.WriteFile(blob, bytes.ToUpper(content), 0), os.Chmod(blob, fi.Mode()), os.Chtimes(blob, fi.ModTime(), fi.ModTime()))
+	}
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if r := query[control.RepairReport](m, "repair", "--full"); len(r.Problems) != 1 || r.Left > 0 || len(r.Removed) > 0 {
+		m.t.Fatalf("%+v", r)
+	}
+	if _, err := os.Stat(filepath.Join(shelved, recordName)); !errors.Is(err, os.ErrNotExist) {
+		m.t.Fatalf("new clients take it still: %v", err)
+	}
 }
 
 // TestUpgradeRefused asks for what cannot be: the daemon goes on, untouched.
