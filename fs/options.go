@@ -46,6 +46,12 @@ func parseOptions(args []string) (options, error) {
 	return o, nil
 }
 
+// CheckOption tells whether a mount option is known.
+func CheckOption(opt string) error {
+	_, err := parseOptions([]string{opt})
+	return err
+}
+
 func (o *options) add(opt string) error {
 	name, value, valued := strings.Cut(opt, "=")
 	switch {

@@ -1,5 +1,5 @@
-// Package systemd holds condafs's units: for a machine, and for a user. Packages install
-// them as they are; `condafs setup` writes them with the path of its own program.
+// Package systemd holds condafs's units: for a machine, for a user, and examples. Packages
+// install them as they are; from here, tests read them.
 package systemd
 
 import "embed"
@@ -7,7 +7,7 @@ import "embed"
 // Program is the path of condafs in the units.
 const Program = "/usr/bin/condafs"
 
-// Units are the files below system/ and user/.
+// Units are the files below system/, user/ and examples/.
 //
-//go:embed system user
+//go:embed system user examples
 var Units embed.FS

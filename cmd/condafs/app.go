@@ -21,7 +21,9 @@ type app struct {
 
 	signals *handover.Signals // ^C and SIGTERM
 
-	json bool // --json
+	json       bool   // --json
+	configFile string // --config
+	configSaid bool   // it was given
 	// began is set when a command starts: errors before are those of usage.
 	began bool
 }
@@ -50,8 +52,9 @@ they complete are verified and appear to the others whole, or not at all.`,
   condafs umount ~/conda-cache`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		PersistentPreRun: func(*cobra.Command, []string) {
+		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
 			a.began = true
+			a.configSaid = cmd.Flags().Changed("config")
 		},
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -66,9 +69,10 @@ they complete are verified and appear to the others whole, or not at all.`,
 	root.SetErr(a.err)
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON (see `condafs help json`)")
 	root.PersistentFlags().Lookup("json").Usage = "print JSON; its shapes: condafs help json"
+	root.PersistentFlags().StringVar(&a.configFile, "config", "", "read this configuration `file` in place of the usual one; see condafs config")
 	root.SuggestionsMinimumDistance = 2
 	root.AddCommand(
-		a.mountCommand(), a.umountCommand(), a.upgradeCommand(), a.takeoverCommand(), a.runCommand(), a.envCommand(),
+		a.mountCommand(), a.umountCommand(), a.upgradeCommand(), a.takeoverCommand(), a.runCommand(), a.envCommand(), a.configCommand(),
 		a.sessionsCommand(), a.commitCommand(), a.discardCommand(),
 		a.statusCommand(), a.lsCommand(), a.logCommand(),
 		a.verifyCommand(), a.repairCommand(), a.scrubCommand(), a.rebuildCommand(), a.gcCommand(), a.importCommand(), a.exportCommand(),

@@ -27,7 +27,7 @@ type target struct {
 }
 
 func (t *target) mountFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&t.mount, "mount", "", "mount `point` of the daemon (default $CONDAFS_MOUNT, or the only mount there is)")
+	cmd.Flags().StringVar(&t.mount, "mount", "", "mount `point` of the daemon (default $CONDAFS_MOUNT, the only mount there is, or the configured one)")
 }
 
 func (t *target) storeFlag(cmd *cobra.Command) {
@@ -41,7 +41,7 @@ type place struct {
 }
 
 // locate finds the daemon: that of --mount; else, inside of `condafs run`, the one
-// around; else that of $CONDAFS_MOUNT; else the only one.
+// around; else that of $CONDAFS_MOUNT; else the only one; else the configured one.
 func (a *app) locate(t target) (place, error) {
 	mount := t.mount
 	if env := a.getenv(envMount); mount == "" || same(mount, env) {
@@ -59,7 +59,10 @@ func (a *app) locate(t target) (place, error) {
 		if err != nil {
 			return place{}, err
 		}
-		if mount, err = control.OnlyMount(l); err != nil {
+		if mount, err = control.OnlyMount(l); fault.Is(err, fault.Usage) {
+			mount, err = a.configuredAmong(l, err)
+		}
+		if err != nil {
 			return place{}, err
 		}
 	}
@@ -72,6 +75,20 @@ func (a *app) locate(t target) (place, error) {
 		return place{}, err
 	}
 	return place{mount, info.Socket}, nil
+}
+
+// configuredAmong chooses the configured mount among several, or returns why none was chosen.
+func (a *app) configuredAmong(l []control.Mount, several error) (string, error) {
+	point, err := a.configuredMount()
+	if err != nil {
+		return "", err
+	}
+	for _, m := range l {
+		if m.Type == control.FSType && m.Root == "/" && same(m.Point, point) {
+			return m.Point, nil
+		}
+	}
+	return "", several
 }
 
 func same(a, b string) bool {

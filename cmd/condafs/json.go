@@ -15,6 +15,8 @@ may be missing. Errors stay on standard error, and exit statuses are the same.
 mount     {mount_point, store, socket, log?, pid, version}
 umount    {pid, mount_point}
 upgrade   {id?, state: rehearsed|done, from, to, pid, mount_point, time, pause_ms, sessions, files}
+config    {file, read, settings: [{key, value, from: default|file|environment|command line,
+            where?}]}
 sessions  [{id, uid, label?, command?, explicit, ephemeral?, members: [pid], started,
             base, dirty, overlay_bytes, state: active|kept|waiting}]
 commit    {head, committed: [{path, kind, trust, deleted?}],

@@ -26,6 +26,9 @@ func main() {
 		os.Exit(runHelper(os.Args[2:]))
 	}
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv}
+	if isMountHelper(os.Args[0]) {
+		os.Exit(a.mountHelper(os.Args[1:]))
+	}
 	if takesOver(os.Args[1:]) {
 		failpoint.Hit(failpoint.UpgradeStarted, "")
 	}

@@ -48,7 +48,7 @@ type mountOptions struct {
 func (a *app) mountCommand() *cobra.Command {
 	var o mountOptions
 	cmd := &cobra.Command{
-		Use:   "mount MOUNTPOINT",
+		Use:   "mount [MOUNTPOINT]",
 		Short: "Mount the cache and start its daemon",
 		Long: `Mount the cache and return once it answers. The daemon goes to the background and
 logs to a file, whose name is printed. A mount that a dead daemon has left behind
@@ -72,17 +72,27 @@ and when the disk has nothing else to do. condafs status tells how far it has co
 
 The store is $XDG_DATA_HOME/condafs (~/.local/share/condafs), for root
 /var/lib/condafs, and is made if it is not there. It should be on the file system
-of the environments.`,
+of the environments. The mount point is ~/conda-cache, for root /var/cache/condafs,
+unless it is named. All of this can be set in a file: see condafs config.`,
 		Example: `  condafs mount ~/conda-cache
   condafs mount --store /srv/condafs --allow-other /condafs
   condafs mount --allow-other --trust ci,1007 --limit bytes=20GiB /condafs
   condafs mount --scrub 50MB --scrub-every 2d ~/conda-cache
   condafs mount --foreground -o noatime,max_read=131072 /condafs`,
-		Args: cobra.ExactArgs(1),
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.mountPoint = args[0]
+			s, err := a.settings(cmd.LocalNonPersistentFlags(), args)
+			if err != nil {
+				return err
+			}
+			o.mountPoint = s.point
 			if err := a.resolveMount(&o); err != nil {
 				return err
+			}
+			if len(args) == 0 {
+				if err := makeMountPoint(o.mountPoint); err != nil {
+					return err
+				}
 			}
 			if o.foreground {
 				return a.serve(o)
@@ -90,6 +100,11 @@ of the environments.`,
 			return a.background(cmd.Context(), o)
 		},
 	}
+	o.flags(cmd)
+	return cmd
+}
+
+func (o *mountOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.store, "store", "", "`directory` of the store")
 	f.BoolVarP(&o.foreground, "foreground", "f", false, "stay in the foreground and log to standard error")
@@ -107,7 +122,6 @@ of the environments.`,
 	if err := cmd.RegisterFlagCompletionFunc("shelf", cobra.FixedCompletions(shelfModes(), cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // the flag is defined above
 	}
-	return cmd
 }
 
 // resolveMount fills in defaults and makes paths absolute.
@@ -154,17 +168,20 @@ func shelfModes() []string {
 	return names
 }
 
+// valuedOptions are those of -o that say what flags of mount say.
+var valuedOptions = []string{"store", "log", "shelf", "share", "trust", "limit", "scrub", "scrub_every"}
+
 // takeOptions takes those of -o that are condafs's own; the rest is for the mount.
 func (o *mountOptions) takeOptions() error {
 	var rest []string
 	for _, list := range o.options {
 		for opt := range strings.SplitSeq(list, ",") {
 			name, value, _ := strings.Cut(opt, "=")
-			switch name {
-			case "":
-			case "allow_other":
+			switch {
+			case name == "":
+			case name == "allow_other":
 				o.allowOther = true
-			case "store", "log", "shelf", "share", "trust", "limit", "scrub", "scrub_every":
+			case slices.Contains(valuedOptions, name):
 				if value == "" {
 					return fault.New("mount", "", fault.Usage, fmt.Errorf("-o %s needs a value", name))
 				}
@@ -242,11 +259,13 @@ func (a *app) logger(file, format string) (*slog.Logger, func() error, error) {
 		}
 		w, done = f, f.Close
 	}
-	var h slog.Handler = slog.NewTextHandler(w, nil)
-	if format == "json" {
-		h = slog.NewJSONHandler(w, nil)
+	handler := func(w io.Writer, o *slog.HandlerOptions) slog.Handler {
+		if format == "json" {
+			return slog.NewJSONHandler(w, o)
+		}
+		return slog.NewTextHandler(w, o)
 	}
-	return slog.New(h), done, nil
+	return slog.New(handler(w, nil)), done, nil
 }
 
 // heal takes away what a dead daemon of ours has left at the mount point.

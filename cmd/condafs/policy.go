@@ -64,7 +64,7 @@ func (p *policy) resolve() (cow.Sharing, []uint32, cow.Quota, error) {
 
 // args are the flags that say the same.
 func (p *policy) args() []string {
-	args := []string{"--share", p.share}
+	args := []string{"--share", p.share, "--trust", "", "--limit", ""}
 	for _, u := range p.trust {
 		args = append(args, "--trust", u)
 	}

@@ -18,7 +18,7 @@ import (
 func (a *app) umountCommand() *cobra.Command {
 	var lazy bool
 	cmd := &cobra.Command{
-		Use:     "umount MOUNTPOINT",
+		Use:     "umount [MOUNTPOINT]",
 		Aliases: []string{"unmount"},
 		Short:   "End the sessions, unmount, and stop the daemon",
 		Long: `End all sessions as if their processes had exited (what is complete is committed,
@@ -26,10 +26,18 @@ the rest is dropped), unmount, and wait until the daemon has gone.
 
 A mount that is in use stays, and its users are named. With --lazy it goes all the
 same; who still has files open there three seconds later gets errors from then on.
-What a dead daemon has left behind is taken away in either case.`,
+What a dead daemon has left behind is taken away in either case. Without MOUNTPOINT
+it is the one that condafs mount would use: see condafs config.`,
 		Example: "  condafs umount ~/conda-cache\n  condafs umount --lazy /conda-cache",
-		Args:    cobra.ExactArgs(1),
+		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				point, err := a.configuredMount()
+				if err != nil {
+					return err
+				}
+				args = []string{point}
+			}
 			mount, err := absolute(args[0])
 			if err != nil {
 				return err
