@@ -77,7 +77,7 @@ they complete are verified and appear to the others whole, or not at all.`,
 		a.statusCommand(), a.lsCommand(), a.logCommand(),
 		a.verifyCommand(), a.repairCommand(), a.scrubCommand(), a.rebuildCommand(), a.gcCommand(), a.importCommand(), a.exportCommand(),
 		a.demoCommand(), a.demoClientCommand(), a.benchCommand(), a.benchWorkerCommand(),
-		a.versionCommand(), jsonTopic(),
+		a.generateCommand(), a.versionCommand(), jsonTopic(),
 	)
 	return root
 }

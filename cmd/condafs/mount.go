@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	journald "github.com/coreos/go-systemd/v22/journal"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
@@ -264,6 +265,9 @@ func (a *app) logger(file, format string) (*slog.Logger, func() error, error) {
 			return slog.NewJSONHandler(w, o)
 		}
 		return slog.NewTextHandler(w, o)
+	}
+	if toJournal, err := journald.StderrIsJournalStream(); file == "" && err == nil && toJournal {
+		return slog.New(newJournal(w, handler)), done, nil
 	}
 	return slog.New(handler(w, nil)), done, nil
 }

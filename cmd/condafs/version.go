@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// release is set by the linker in released binaries.
-var release string
+// release and releaseTime are set by the linker in released binaries.
+var release, releaseTime string
 
 // version names the build: the release, or the commit that it was built from.
 func version() string {
