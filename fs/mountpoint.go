@@ -24,6 +24,11 @@ func CheckMountPoint(path string, allowOther bool) error {
 	if err := checkDirectory(path); err != nil {
 		return err
 	}
+	return CheckSystem(allowOther)
+}
+
+// CheckSystem tells why this user could not mount anywhere.
+func CheckSystem(allowOther bool) error {
 	if err := checkDevice(fuseDevice); err != nil {
 		return err
 	}

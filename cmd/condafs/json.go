@@ -17,6 +17,7 @@ umount    {pid, mount_point}
 upgrade   {id?, state: rehearsed|done, from, to, pid, mount_point, time, pause_ms, sessions, files}
 config    {file, read, settings: [{key, value, from: default|file|environment|command line,
             where?}]}
+doctor    {findings: [{check, state: ok|warning|wrong, what, mend?}], fixed: [mount point]}
 sessions  [{id, uid, label?, command?, explicit, ephemeral?, members: [pid], started,
             base, dirty, overlay_bytes, state: active|kept|waiting}]
 commit    {head, committed: [{path, kind, trust, deleted?}],
