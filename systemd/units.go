@@ -1,5 +1,5 @@
 // Package systemd holds condafs's units: for a machine, for a user, and examples. Packages
-// install them as they are; from here, tests read them.
+// install them as they are; `condafs setup` writes them with the path of its own program.
 package systemd
 
 import "embed"

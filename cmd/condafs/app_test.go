@@ -274,7 +274,7 @@ func TestHelpHasExamples(t *testing.T) {
 func TestJSONTopic(t *testing.T) {
 	text := jsonTopic().Long
 	for _, v := range []any{
-		Mounted{Log: "x"}, control.Stopped{}, control.Session{Label: "x", Command: "x", Ephemeral: true}, report, Discarded{}, Configuration{Settings: []Setting{{Where: "x"}}}, Diagnosis{Findings: []doctor.Finding{{Mend: "x"}}},
+		Mounted{Log: "x"}, control.Stopped{}, control.Session{Label: "x", Command: "x", Ephemeral: true}, report, Discarded{}, Configuration{Settings: []Setting{{Where: "x"}}}, SetUp{Steps: []SetUpStep{{}}, Imported: []ImportedOf{{}}}, Diagnosis{Findings: []doctor.Finding{{Mend: "x"}}},
 		control.Status{MountPoint: "x", Quarantine: []control.Quarantine{{}}}, pkg, control.File{Blake3: "x", Target: "x"}, control.PackageFiles{},
 		control.Commit{Label: "x", Command: "x"}, control.VerifyReport{Problems: []control.Problem{{Digest: "x", File: "x", Detail: "x", Quarantined: "x"}}},
 		control.RepairReport{VerifyReport: control.VerifyReport{Problems: []control.Problem{{Fixed: "x"}}}}, control.RebuildReport{Aside: "x"}, control.GCReport{}, control.ImportReport{},

@@ -18,6 +18,8 @@ upgrade   {id?, state: rehearsed|done, from, to, pid, mount_point, time, pause_m
 config    {file, read, settings: [{key, value, from: default|file|environment|command line,
             where?}]}
 doctor    {findings: [{check, state: ok|warning|wrong, what, mend?}], fixed: [mount point]}
+setup     {mount_point, steps: [{what, state: planned|done before|done|undone}],
+            imported: [{directory, things, rejected}]}
 sessions  [{id, uid, label?, command?, explicit, ephemeral?, members: [pid], started,
             base, dirty, overlay_bytes, state: active|kept|waiting}]
 commit    {head, committed: [{path, kind, trust, deleted?}],
