@@ -41,6 +41,7 @@ type Settings struct {
 	Options    []string
 	LogFile    string // absolute; "" for standard error
 	LogFormat  string
+	Verbose    bool // log details, too
 }
 
 // Config is what a daemon is started with.

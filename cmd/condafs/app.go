@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -22,6 +23,8 @@ type app struct {
 	signals *handover.Signals // ^C and SIGTERM
 
 	json       bool   // --json
+	quiet      bool   // --quiet
+	confirms   bool   // what the command prints only says that it is done
 	configFile string // --config
 	configSaid bool   // it was given
 	// began is set when a command starts: errors before are those of usage.
@@ -55,6 +58,8 @@ they complete are verified and appear to the others whole, or not at all.`,
 		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
 			a.began = true
 			a.configSaid = cmd.Flags().Changed("config")
+			dry := cmd.Flags().Lookup("dry-run")
+			a.confirms = slices.Contains(confirming, cmd.Name()) && (dry == nil || !dry.Changed)
 		},
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -69,6 +74,7 @@ they complete are verified and appear to the others whole, or not at all.`,
 	root.SetErr(a.err)
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON (see `condafs help json`)")
 	root.PersistentFlags().Lookup("json").Usage = "print JSON; its shapes: condafs help json"
+	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "show no progress, and do not say that something is done")
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "read this configuration `file` in place of the usual one; see condafs config")
 	root.SuggestionsMinimumDistance = 2
 	root.AddCommand(
@@ -81,6 +87,10 @@ they complete are verified and appear to the others whole, or not at all.`,
 	)
 	return root
 }
+
+// confirming are the commands that only say that they have done what they were to do: with
+// --quiet they don't. What they would do, or print as JSON, was asked for.
+var confirming = []string{"mount", "umount", "upgrade", "discard", "gc", "setup"}
 
 // status is an exit status that a command has chosen, without a message.
 type status int

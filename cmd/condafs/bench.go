@@ -68,7 +68,7 @@ behind.`,
 			if p.Python, err = a.benchPython(cmd); err != nil {
 				return err
 			}
-			b := newBar(a.err)
+			b := a.newBar()
 			p.Progress = b.steps
 			r, err := bench.Compare(cmd.Context(), p)
 			b.Close()
@@ -114,7 +114,7 @@ prints medians and their ratios. As root it also reads with the kernel's caches 
 			if f.Files < 1 || f.Bytes < 1 {
 				return fault.New("bench", "", fault.Usage, errors.New("--files and --bytes must be at least 1"))
 			}
-			b := newBar(a.err)
+			b := a.newBar()
 			p.Progress = b.steps
 			r, err := bench.RunFiles(cmd.Context(), p, f)
 			b.Close()
@@ -162,7 +162,7 @@ the packages, committing one more, and the daemon's memory.`,
 					return fault.New("bench", "", fault.Usage, fmt.Errorf("--sizes: %d is no size", n))
 				}
 			}
-			b := newBar(a.err)
+			b := a.newBar()
 			p.Progress = b.steps
 			r, err := bench.RunStores(cmd.Context(), p, o.sizes)
 			b.Close()

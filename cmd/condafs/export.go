@@ -28,7 +28,7 @@ package cache without condafs. What the directory has already is left as it is.`
 				return err
 			}
 			return a.with(t, false, func(api control.API) error {
-				b := newBar(a.err)
+				b := a.newBar()
 				r, err := api.Export(cmd.Context(), control.ExportRequest{Dir: dir, Names: names}, b.Report)
 				b.Close()
 				if err != nil {

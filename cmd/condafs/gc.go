@@ -20,7 +20,7 @@ func (a *app) gcCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.with(t, false, func(api control.API) error {
-				b := newBar(a.err)
+				b := a.newBar()
 				r, err := api.GC(cmd.Context(), control.GCRequest{DryRun: dry}, b.Report)
 				b.Close()
 				if err != nil {

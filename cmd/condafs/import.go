@@ -33,7 +33,7 @@ Packages that are verified are for all users of the mount, others for the caller
 				return err
 			}
 			return a.with(t, true, func(api control.API) error {
-				b := newBar(a.err)
+				b := a.newBar()
 				r, err := api.Import(cmd.Context(), control.ImportRequest{Dir: dir}, b.Report)
 				b.Close()
 				if fault.Is(err, fault.Canceled) {

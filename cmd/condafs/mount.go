@@ -43,6 +43,7 @@ type mountOptions struct {
 	scrub      scrubbing
 	logFile    string
 	logFormat  string
+	verbose    bool
 	readyFD    int // where to tell the parent; 0: nowhere
 }
 
@@ -116,6 +117,7 @@ func (o *mountOptions) flags(cmd *cobra.Command) {
 	f.StringArrayVarP(&o.options, "options", "o", nil, "mount `options`, with commas between: allow_other, store=DIR, log=FILE, noatime, max_read=BYTES, …")
 	f.StringVar(&o.logFile, "log-file", "", "log to this `file`")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "log details, too")
 	f.IntVar(&o.readyFD, "ready-fd", 0, "")
 	if err := f.MarkHidden("ready-fd"); err != nil {
 		panic(err) // the flag is defined above
@@ -209,7 +211,7 @@ func (o *mountOptions) takeOptions() error {
 
 // serve is the daemon itself.
 func (a *app) serve(o mountOptions) error {
-	log, closeLog, err := a.logger(o.logFile, o.logFormat)
+	log, closeLog, err := a.logger(o.logFile, o.logFormat, o.verbose)
 	if err != nil {
 		return err
 	}
@@ -230,7 +232,7 @@ func (a *app) serve(o mountOptions) error {
 	err = daemon.Run(a.signals.Context(), daemon.Config{
 		Settings: daemon.Settings{
 			MountPoint: o.mountPoint, Store: o.store, AllowOther: o.allowOther, Options: o.options, Shelf: shelf.Mode(o.shelf),
-			Sharing: sharing, Trusted: trusted, Quota: quota, ScrubRate: rate, ScrubEvery: every, LogFile: o.logFile, LogFormat: o.logFormat,
+			Sharing: sharing, Trusted: trusted, Quota: quota, ScrubRate: rate, ScrubEvery: every, LogFile: o.logFile, LogFormat: o.logFormat, Verbose: o.verbose,
 			Socket: control.SocketPath(o.mountPoint, os.Geteuid(), o.allowOther, a.getenv),
 		},
 		Version: version(), Logger: log, Signals: a.signals,
@@ -251,7 +253,7 @@ func endDaemon(log *slog.Logger, file string, err error, closeLog func() error) 
 }
 
 // logger logs to the file, or to standard error in the foreground.
-func (a *app) logger(file, format string) (*slog.Logger, func() error, error) {
+func (a *app) logger(file, format string, verbose bool) (*slog.Logger, func() error, error) {
 	w, done := io.Writer(a.err), func() error { return nil }
 	if file != "" {
 		f, err := openRotatedLog(file, maxLog)
@@ -260,7 +262,12 @@ func (a *app) logger(file, format string) (*slog.Logger, func() error, error) {
 		}
 		w, done = f, f.Close
 	}
+	level := slog.LevelInfo
+	if verbose {
+		level = slog.LevelDebug
+	}
 	handler := func(w io.Writer, o *slog.HandlerOptions) slog.Handler {
+		o.Level = level
 		if format == "json" {
 			return slog.NewJSONHandler(w, o)
 		}
@@ -269,7 +276,7 @@ func (a *app) logger(file, format string) (*slog.Logger, func() error, error) {
 	if toJournal, err := journald.StderrIsJournalStream(); file == "" && err == nil && toJournal {
 		return slog.New(newJournal(w, handler)), done, nil
 	}
-	return slog.New(handler(w, nil)), done, nil
+	return slog.New(handler(w, &slog.HandlerOptions{})), done, nil
 }
 
 // heal takes away what a dead daemon of ours has left at the mount point.

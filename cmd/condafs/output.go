@@ -22,7 +22,7 @@ func (a *app) show(v any, text func(w io.Writer) error) error {
 		e.SetIndent("", "  ")
 		e.SetEscapeHTML(false)
 		err = e.Encode(v)
-	} else {
+	} else if !a.quiet || !a.confirms {
 		err = text(a.out)
 	}
 	if err != nil {

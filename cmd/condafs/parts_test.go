@@ -74,7 +74,7 @@ func TestTakeOptions(t *testing.T) {
 		t.Errorf("%+v", o.policy)
 	}
 	o.mountPoint, o.logFormat, o.shelf = "/m", "text", "auto"
-	want := []string{"mount", "--config", "", "--foreground", "--ready-fd", "3", "--store", "/s", "--log-file", "/l", "--log-format", "text", "--allow-other=true", "--shelf", "auto", "-o", "",
+	want := []string{"mount", "--config", "", "--foreground", "--ready-fd", "3", "--store", "/s", "--log-file", "/l", "--log-format", "text", "--allow-other=true", "--verbose=false", "--shelf", "auto", "-o", "",
 		"--share", "all", "--trust", "", "--limit", "", "--trust", "7", "--limit", "open=9", "--scrub", "5M", "--scrub-every", "2w", "-o", "noatime", "-o", "max_read=4096", "--", "/m"}
 	if got := o.daemonArgs(); !slices.Equal(got, want) {
 		t.Errorf("got %q", got)

@@ -26,11 +26,11 @@ type bar struct {
 	phase string
 }
 
-// newBar makes a bar that writes to w if that is a terminal.
-func newBar(w io.Writer) *bar {
+// newBar makes a bar on standard error, if that is a terminal and nobody wants quiet.
+func (a *app) newBar() *bar {
 	b := &bar{begun: time.Now()}
-	if isTerminal(w) {
-		b.w = w
+	if isTerminal(a.err) && !a.quiet {
+		b.w = a.err
 	}
 	return b
 }

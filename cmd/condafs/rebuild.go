@@ -45,7 +45,7 @@ not be brought back.`,
 			if daemonOf(dir) != nil {
 				return fault.New("rebuild", dir, fault.Busy, errors.New("a daemon has it open")).WithHint("unmount it first")
 			}
-			b := newBar(a.err)
+			b := a.newBar()
 			r, err := daemon.Rebuild(cmd.Context(), dir, version(), slog.New(slog.DiscardHandler), b.Report)
 			b.Close()
 			if err != nil {

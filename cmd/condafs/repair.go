@@ -31,7 +31,7 @@ something cannot be mended here, as a damaged database: see condafs rebuild.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.with(t, false, func(api control.API) error {
-				b := newBar(a.err)
+				b := a.newBar()
 				r, err := api.Repair(cmd.Context(), control.RepairRequest{Full: full}, b.Report)
 				b.Close()
 				if err != nil {

@@ -30,7 +30,7 @@ has, so that clients fetch it again, or a damaged database.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.with(t, false, func(api control.API) error {
-				b := newBar(a.err)
+				b := a.newBar()
 				p, err := api.Scrub(cmd.Context(), control.ScrubRequest{}, b.Report)
 				b.Close()
 				if err != nil {

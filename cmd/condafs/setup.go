@@ -281,7 +281,7 @@ func (a *app) importAll(ctx context.Context, s *SetUp, caches []string) error {
 	}
 	return a.with(target{mount: s.MountPoint}, false, func(api control.API) error {
 		for _, dir := range caches {
-			b := newBar(a.err)
+			b := a.newBar()
 			r, err := api.Import(ctx, control.ImportRequest{Dir: dir}, b.Report)
 			b.Close()
 			if err != nil {

@@ -73,7 +73,7 @@ func (a *app) takeOver(t *daemon.Takeover, mountPoint string) error {
 		return t.GiveBack(err, a.signals)
 	}
 	s := t.Settings()
-	log, closeLog, err := a.logger(s.LogFile, s.LogFormat)
+	log, closeLog, err := a.logger(s.LogFile, s.LogFormat, s.Verbose)
 	if err != nil {
 		return t.GiveBack(err, a.signals)
 	}

@@ -72,7 +72,7 @@ func (a *app) stop(ctx context.Context, mount string, lazy bool) (*control.Stopp
 	defer gone.close()
 	c := control.NewClient(info.Socket)
 	defer c.Close()
-	b := newBar(a.err)
+	b := a.newBar()
 	s, err := c.Stop(ctx, control.StopRequest{Lazy: lazy}, b.Report)
 	b.Close()
 	switch {

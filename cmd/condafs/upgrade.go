@@ -48,7 +48,7 @@ import or export are under way.`,
 			}
 			c := control.NewClient(p.socket)
 			defer c.Close()
-			b := newBar(a.err)
+			b := a.newBar()
 			u, err := upgrade(cmd.Context(), c, r, b.Report)
 			b.Close()
 			if err != nil {

@@ -25,7 +25,7 @@ changed: condafs repair mends what this finds.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.with(t, false, func(api control.API) error {
-				b := newBar(a.err)
+				b := a.newBar()
 				r, err := api.Verify(cmd.Context(), control.VerifyRequest{Full: full}, b.Report)
 				b.Close()
 				if err != nil {
