@@ -53,7 +53,10 @@ func (o *Options) inScratch(fn func(dir string) error) (err error) {
 	if err != nil {
 		return fmt.Errorf("bench: make a scratch directory: %w", err)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() {
+		o.Progress("clear up", 0, 0) // which takes a disk minutes
+		err = errors.Join(err, os.RemoveAll(dir))
+	}()
 	return fn(dir)
 }
 
