@@ -27,8 +27,8 @@ second. The process stays, and so does its pid: service managers notice nothing.
 
 The new program first reads, in a process of its own, all that it is to take over.
 If it cannot, the daemon goes on as if nothing had been asked. If it fails later,
-when it has to open the store, say, the old program takes the mount back. The exit
-status is 1 in both cases.
+when it has to open the store, say, or hangs for half a minute, the old program takes
+the mount back. The exit status is 1 in both cases.
 
 Only the daemon's user and root may do this. It is refused while verify, repair, gc,
 import or export are under way.`,
