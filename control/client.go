@@ -50,6 +50,10 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	return ask[Status](ctx, c, http.MethodGet, "/status", nil, nil)
 }
 
+func (c *Client) Activity(ctx context.Context) (*Activity, error) {
+	return ask[Activity](ctx, c, http.MethodGet, "/activity", nil, nil)
+}
+
 func (c *Client) Sessions(ctx context.Context) ([]Session, error) {
 	return list[Session](ctx, c, "/sessions")
 }

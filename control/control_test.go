@@ -53,6 +53,10 @@ func (f *fakeAPI) Status(context.Context) (*Status, error) {
 	f.note("status")
 	return &Status{Version: "v1", Head: 7, Quarantine: []Quarantine{}}, nil
 }
+func (f *fakeAPI) Activity(context.Context) (*Activity, error) {
+	f.note("activity")
+	return &Activity{Waits: 3}, nil
+}
 func (f *fakeAPI) Sessions(context.Context) ([]Session, error) { f.note("sessions"); return nil, nil }
 func (f *fakeAPI) Start(_ context.Context, r StartRequest) (*Started, error) {
 	f.note("start " + r.Label)
@@ -170,6 +174,9 @@ func TestEveryRequestReachesTheBackend(t *testing.T) {
 	if st := must(c.Status(ctx)).(*Status); st.Head != 7 || st.Version != "v1" {
 		t.Errorf("status %+v", st)
 	}
+	if a := must(c.Activity(ctx)).(*Activity); a.Waits != 3 {
+		t.Errorf("activity %+v", a)
+	}
 	if l := must(c.Sessions(ctx)).([]Session); l == nil || len(l) != 0 {
 		t.Errorf("an empty list came as %#v", l)
 	}
@@ -202,7 +209,7 @@ func TestEveryRequestReachesTheBackend(t *testing.T) {
 	}
 	must(c.Stop(ctx, StopRequest{}, nil))
 
-	want := "status,sessions,start ünï,end abc,commit abc,discard abc,packages,package a%2f b-1-0?x,log,verify,gc,import /a b,export /x,upgrade /b,upgraded up1,stop"
+	want := "status,activity,sessions,start ünï,end abc,commit abc,discard abc,packages,package a%2f b-1-0?x,log,verify,gc,import /a b,export /x,upgrade /b,upgraded up1,stop"
 	if got := strings.Join(f.notes(), ","); got != want {
 		t.Errorf("asked\n%s\nwant\n%s", got, want)
 	}

@@ -15,6 +15,9 @@ type Peer struct {
 	GID uint32
 }
 
+// PeerOf asks the kernel who is at the other end of a Unix socket.
+func PeerOf(c net.Conn) (Peer, error) { return peerOf(c) }
+
 // peerOf asks the kernel who connected. The answer is fixed at connect time and
 // cannot be forged; the process may have exited since.
 func peerOf(c net.Conn) (Peer, error) {

@@ -56,6 +56,9 @@ func (s *Server) routes() http.Handler {
 	m.Handle("GET "+prefix+"/status", answer(s, anyone, func(ctx context.Context, a API, _ *http.Request, _ empty) (*Status, error) {
 		return a.Status(ctx)
 	}))
+	m.Handle("GET "+prefix+"/activity", answer(s, storeOwner, func(ctx context.Context, a API, _ *http.Request, _ empty) (*Activity, error) {
+		return a.Activity(ctx)
+	}))
 	m.Handle("GET "+prefix+"/sessions", answer(s, anyone, func(ctx context.Context, a API, _ *http.Request, _ empty) (*[]Session, error) {
 		l, err := a.Sessions(ctx)
 		return listed(l), err

@@ -10,6 +10,8 @@ import (
 type API interface {
 	// Status describes the daemon and its store.
 	Status(ctx context.Context) (*Status, error)
+	// Activity tells what the daemon has done since it began to serve.
+	Activity(ctx context.Context) (*Activity, error)
 	// Sessions lists the live sessions that the caller may see.
 	Sessions(ctx context.Context) ([]Session, error)
 	// Start starts an explicit session whose first member is the calling process.

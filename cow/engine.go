@@ -70,6 +70,7 @@ type Engine struct {
 
 	flights *flights
 	slots   chan struct{} // one for each unit that is checked at the same time
+	counts  counts
 
 	accounting sync.Mutex // taken last; guards accounts
 	accounts   map[uint32]*account

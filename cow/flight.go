@@ -199,6 +199,12 @@ func (s *Session) awaitOthers(cold bool, cancel <-chan struct{}) bool {
 	defer tick.Stop()
 	over := s.e.waiting().Done()
 	waited, calm := false, false
+	began := time.Now()
+	defer func() {
+		if waited {
+			s.e.counts.wait(began)
+		}
+	}()
 	var last uint64
 	moved := time.Now()
 	for {

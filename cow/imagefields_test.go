@@ -15,7 +15,7 @@ var handedOver = []struct {
 	idle     string // says nothing while the engine is paused
 }{
 	{Engine{}, "head sessions", "store o log owner gid inv slots accounting accounts members foreign",
-		"mu ctx stop waits unwait closed paused running idle flights"}, // of flights, what sessions are on the way with
+		"mu ctx stop waits unwait closed paused running idle flights counts"}, // of flights, what sessions are on the way with
 	{Session{}, "id uid gid start explicit foreign started snap hold view ticket rattlerTicket suspended state members lastUse killed outcome report failure jobs items stalled held trees removed pins recorded gone",
 		"e", "once work publishing recording awaiting changed mu"},
 	{View{}, "root retired gained gens markedUnseen handles lent", "upperDir rootfd workfd uid gid refs tmp dirs invalid onListing onLocking onReading lower linked orphans account",

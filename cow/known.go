@@ -66,10 +66,15 @@ func (s *Session) recall(c *content, archive *conda.ArchiveEvidence) error {
 		return nil
 	}
 	known, err := s.knownAs(c.path, archive.Sums)
-	if err != nil || len(known) == 0 {
+	if err != nil {
 		return err
 	}
-	archive.Unpacked = func() (bool, error) {
+	if len(known) == 0 {
+		s.e.counts.recall(false)
+		return nil
+	}
+	archive.Unpacked = func() (is bool, err error) {
+		defer func() { s.e.counts.recall(is) }()
 		t, err := c.tree()
 		if err != nil {
 			return false, err

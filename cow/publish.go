@@ -278,6 +278,7 @@ func (o *itemOp) settle(s *Session, r *Report) error {
 			r.Dropped = append(r.Dropped, Note{it.path, o.blocked})
 		case ruled == publish || ruled == apart:
 			r.Committed = append(r.Committed, UnitReport{Path: it.path, Kind: it.unit.Kind, Trust: conda.Trust(ours.Trust)})
+			s.e.counts.publish(it)
 		case ruled == conflict:
 			const why = "the head has other content under the same name and archive hash"
 			if err := s.quarantineItem(it, why); err != nil {

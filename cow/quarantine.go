@@ -64,6 +64,7 @@ func (s *Session) putAside(p, why string, bytes int64, fill func(to string) erro
 	if err != nil {
 		return errors.Join(fault.New("put into quarantine", p, fault.Other, err), s.e.store.RemoveQuarantine(id))
 	}
+	s.e.counts.quarantine(bytes)
 	if err := s.view.account.trim(); err != nil {
 		s.e.log.Warn("what a user has in quarantine could not be bounded", "uid", s.uid, "error", err)
 	}

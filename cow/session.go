@@ -187,8 +187,10 @@ func (e *Engine) newSession(o StartOptions, explicit bool) (*Session, error) {
 	s, err := e.openSession(newID(), o, explicit, e.store.PinHead())
 	if err != nil {
 		e.account(o.UID).exit()
+		return nil, err
 	}
-	return s, err
+	e.counts.start(explicit)
+	return s, nil
 }
 
 // openSession makes a session over what is on disk under this id, if anything.

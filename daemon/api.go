@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"condafs/control"
 	"condafs/cow"
@@ -133,7 +134,11 @@ func problem(p index.Problem) control.Problem {
 }
 
 func (a *api) GC(ctx context.Context, r control.GCRequest, progress control.ProgressFunc) (*control.GCReport, error) {
+	began := time.Now()
 	g, err := a.store.GC(ctx, index.GCOptions{DryRun: r.DryRun}, counter(progress, "collecting", "files"))
+	if !r.DryRun {
+		a.daemon.collected(g, time.Since(began), err)
+	}
 	if err != nil {
 		return nil, err
 	}

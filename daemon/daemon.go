@@ -19,6 +19,7 @@ import (
 	"condafs/fs"
 	"condafs/handover"
 	"condafs/index"
+	"condafs/observe"
 	"condafs/proc"
 	"condafs/scrub"
 	"condafs/service"
@@ -38,6 +39,7 @@ type Settings struct {
 	Quota      cow.Quota // of each user but root and the daemon's
 	ScrubRate  int64     // bytes a second; 0: no scrub by itself
 	ScrubEvery time.Duration
+	Metrics    string // where to serve figures and the page; "": nowhere
 	Options    []string
 	LogFile    string // absolute; "" for standard error
 	LogFormat  string
@@ -117,6 +119,9 @@ func Run(ctx context.Context, c Config, ready Ready) (err error) {
 		if err := d.answers(ctx); err != nil {
 			return err
 		}
+		if err := d.observe(); err != nil {
+			return err
+		}
 		c.Logger.Info("mounted", "mount", c.MountPoint, "store", c.Store, "socket", c.Socket, "version", c.Version)
 		ready()
 		return nil
@@ -170,6 +175,8 @@ type daemon struct {
 
 	mu       sync.Mutex // held while somebody tries to unmount
 	endAll   bool       // sessions end for good; else they wait for the next daemon
+	figures  figures    // of what it has done
+	watched  *observe.Server
 	stopOnce sync.Once
 	stop     chan struct{} // closed when it was unmounted by a request
 	ended    chan struct{} // closed when the engine has been closed
@@ -195,6 +202,7 @@ func (d *daemon) serve(ctx context.Context, begin func() error) error {
 		err = d.work(ctx)
 	}
 	d.manager.Stopping("ending sessions of " + d.config.MountPoint)
+	d.unobserve()
 	d.noUpgrades()
 	d.scrub.Stop()
 	err = errors.Join(err, d.unmount())

@@ -188,6 +188,7 @@ func (t *Takeover) Run(c Config) (err error) {
 		cancel(errors.New("a signal came during the upgrade"))
 		ctx = stopped
 	}
+	d.observeAgain() // before commands are answered: then all is as it was
 	return d.serve(ctx, func() error {
 		t.tell(d)
 		return nil

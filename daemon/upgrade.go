@@ -313,6 +313,8 @@ func (d *daemon) handOver(ctx context.Context, u *upgrade) error {
 	cancel()
 	<-d.served // it does not listen any more
 	defer d.listenAgain(listener)
+	d.unobserve()
+	defer d.observeAgain()
 	if err != nil {
 		return fault.New("upgrade", d.config.MountPoint, fault.Busy, errors.New("a command is under way")).WithHint("try again when that is done")
 	}

@@ -32,6 +32,8 @@ type device struct {
 	hello  []byte       // the kernel's first request, INIT, which comes once in the life of a mount
 	answer []byte       // ours
 
+	requests requests
+
 	mu      sync.Mutex
 	readers int                 // goroutines that serve
 	waiting int                 // those of them that wait for a request
@@ -280,6 +282,7 @@ func interruption(of uint64) []byte {
 
 // handle answers one request and gives its buffer back.
 func (d *device) handle(buf *[largeBuffer]byte, n int) {
+	began := time.Now()
 	in := buf[:n]
 	op, unique := opcode(in), unique(in)
 	// Not many requests are large, but many may wait for something.
@@ -294,7 +297,7 @@ func (d *device) handle(buf *[largeBuffer]byte, n int) {
 	}
 	switch op {
 	case opPoll: // from now on the kernel doesn't ask: all files are always ready
-		d.reply(op, refusal(unique, unix.ENOSYS))
+		d.reply(op, refusal(unique, unix.ENOSYS), began)
 		return
 	}
 	out, done := replyBuffer(op, in)
@@ -302,9 +305,11 @@ func (d *device) handle(buf *[largeBuffer]byte, n int) {
 	size, status := d.server.HandleRequest([][]byte{in}, [][]byte{out})
 	switch {
 	case !status.Ok():
-		d.reply(op, refusal(unique, unix.EIO))
+		d.reply(op, refusal(unique, unix.EIO), began)
 	case size > 0:
-		d.reply(op, out[:size])
+		d.reply(op, out[:size], began)
+	default:
+		d.requests.count(op, nil, time.Since(began))
 	}
 }
 
@@ -334,7 +339,8 @@ func refusal(unique uint64, errno unix.Errno) []byte {
 	return binary.NativeEndian.AppendUint64(b, unique)
 }
 
-func (d *device) reply(op uint32, b []byte) {
+func (d *device) reply(op uint32, b []byte, began time.Time) {
+	d.requests.count(op, b, time.Since(began)) // who has the answer sees it counted
 	switch err := d.write(b); err {
 	case nil, unix.ENOENT, unix.ENODEV, unix.EBADF: // nobody waits for it any more
 	default:

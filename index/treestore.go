@@ -106,6 +106,8 @@ type treeCache struct {
 	byKey map[hashing.Digest]*list.Element
 	order *list.List // of cached, the last used in front
 	bytes int64
+	hits  int64
+	asked int64
 }
 
 type cached struct {
@@ -121,12 +123,20 @@ func newTreeCache() *treeCache {
 func (c *treeCache) get(d hashing.Digest) *Tree {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.asked++
 	e := c.byKey[d]
 	if e == nil {
 		return nil
 	}
+	c.hits++
 	c.order.MoveToFront(e)
 	return e.Value.(cached).tree
+}
+
+func (c *treeCache) figures() (asked, hits int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.asked, c.hits
 }
 
 func (c *treeCache) put(d hashing.Digest, t *Tree) {

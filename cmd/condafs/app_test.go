@@ -39,6 +39,11 @@ func (c *canned) Status(context.Context) (*control.Status, error) {
 			Last: &control.ScrubPass{Started: day, Finished: day, Bytes: 1500, Blobs: 12}},
 		Quarantine: []control.Quarantine{{ID: "q1", Time: day, Path: "pkgs/bad-1-0", Reason: "bin/x has another SHA-256", Bytes: 5}}}, c.note("status")
 }
+func (c *canned) Activity(context.Context) (*control.Activity, error) {
+	return &control.Activity{Since: day, LatencyBounds: []float64{0.001, 0.1}, Published: []control.PublishedCount{{Kind: "package", Trust: "verified", Units: 4, Bytes: 4000}},
+		Requests:  []control.RequestCount{{Op: "lookup", Count: 10, Seconds: 0.5, Buckets: []uint64{8, 2, 0}}},
+		FreeBytes: 1 << 30, SizeBytes: 4 << 30}, c.note("activity")
+}
 func (c *canned) Sessions(context.Context) ([]control.Session, error) {
 	return []control.Session{{ID: "abc", Label: "ci", Explicit: true, Members: []int{3, 4}, Started: day, Base: 8, Dirty: true, OverlayBytes: 2000, State: "active"}}, c.note("sessions")
 }

@@ -99,6 +99,7 @@ func (o mountOptions) daemonArgs() []string {
 		"--allow-other=" + strconv.FormatBool(o.allowOther), "--verbose=" + strconv.FormatBool(o.verbose), "--shelf", o.shelf, "-o", ""}
 	args = append(args, o.policy.args()...)
 	args = append(args, o.scrub.args()...)
+	args = append(args, o.metrics.args()...)
 	for _, opt := range o.options {
 		args = append(args, "-o", opt)
 	}

@@ -41,6 +41,7 @@ type mountOptions struct {
 	shelf      string
 	policy     policy
 	scrub      scrubbing
+	metrics    observing
 	logFile    string
 	logFormat  string
 	verbose    bool
@@ -71,6 +72,9 @@ root and who runs the daemon may use up is bounded by --limit.
 The daemon reads all of the store in the background, as the disk has it, and mends what
 has been damaged as condafs repair does: every --scrub-every, at --scrub bytes a second,
 and when the disk has nothing else to do. condafs status tells how far it has come.
+
+--metrics serves figures for Prometheus and a page for browsers, to this machine only
+unless the address says otherwise.
 
 The store is $XDG_DATA_HOME/condafs (~/.local/share/condafs), for root
 /var/lib/condafs, and is made if it is not there. It should be on the file system
@@ -114,6 +118,7 @@ func (o *mountOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.shelf, "shelf", string(shelf.Auto), "keep verified packages in a plain directory beside the mount, and `how`: auto, off, link, reflink or copy")
 	o.policy.flags(cmd)
 	o.scrub.flags(cmd)
+	o.metrics.flags(cmd)
 	f.StringArrayVarP(&o.options, "options", "o", nil, "mount `options`, with commas between: allow_other, store=DIR, log=FILE, noatime, max_read=BYTES, …")
 	f.StringVar(&o.logFile, "log-file", "", "log to this `file`")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
@@ -144,6 +149,9 @@ func (a *app) resolveMount(o *mountOptions) (err error) {
 	if _, _, err := o.scrub.resolve(); err != nil {
 		return err
 	}
+	if err := o.metrics.resolve(); err != nil {
+		return err
+	}
 	if o.mountPoint, err = absolute(o.mountPoint); err != nil {
 		return err
 	}
@@ -172,7 +180,7 @@ func shelfModes() []string {
 }
 
 // valuedOptions are those of -o that say what flags of mount say.
-var valuedOptions = []string{"store", "log", "shelf", "share", "trust", "limit", "scrub", "scrub_every"}
+var valuedOptions = []string{"store", "log", "shelf", "share", "trust", "limit", "scrub", "scrub_every", "metrics"}
 
 // takeOptions takes those of -o that are condafs's own; the rest is for the mount.
 func (o *mountOptions) takeOptions() error {
@@ -197,6 +205,8 @@ func (o *mountOptions) takeOptions() error {
 					o.shelf = value
 				case "scrub", "scrub_every":
 					o.scrub.take(name, value)
+				case "metrics":
+					o.metrics.address = value
 				default:
 					o.policy.take(name, value)
 				}
@@ -233,6 +243,7 @@ func (a *app) serve(o mountOptions) error {
 		Settings: daemon.Settings{
 			MountPoint: o.mountPoint, Store: o.store, AllowOther: o.allowOther, Options: o.options, Shelf: shelf.Mode(o.shelf),
 			Sharing: sharing, Trusted: trusted, Quota: quota, ScrubRate: rate, ScrubEvery: every, LogFile: o.logFile, LogFormat: o.logFormat, Verbose: o.verbose,
+			Metrics: o.metrics.address,
 			Socket: control.SocketPath(o.mountPoint, os.Geteuid(), o.allowOther, a.getenv),
 		},
 		Version: version(), Logger: log, Signals: a.signals,
