@@ -82,11 +82,14 @@ func TestObserved(t *testing.T) {
 	scrape := look()
 	for _, name := range []string{
 		`condafs_published_units_total{kind="package",trust="verified"}`, `condafs_published_bytes_total{kind="archive",trust="verified"}`,
-		`condafs_sessions_started_total{kind="explicit"}`, `condafs_request_duration_seconds_count{op="lookup"}`, `condafs_request_errors_total{errno="ENOENT"}`,
+		`condafs_sessions_started_total{kind="explicit"}`, `condafs_request_duration_seconds_count{op="lookup"}`, `condafs_request_duration_seconds_count{op="create"}`,
 	} {
 		if figure(t, scrape, name) == 0 {
 			t.Errorf("%s is 0", name)
 		}
+	}
+	if n := figure(t, scrape, `condafs_request_errors_total{errno="EIO"}`); n != 0 {
+		t.Errorf("%v input/output errors", n)
 	}
 	if os.Getuid() == 0 {
 		// Nobody else is let into this mount, so nobody else may look at it.

@@ -80,7 +80,7 @@ they complete are verified and appear to the others whole, or not at all.`,
 	root.AddCommand(
 		a.mountCommand(), a.umountCommand(), a.upgradeCommand(), a.takeoverCommand(), a.runCommand(), a.envCommand(), a.configCommand(), a.doctorCommand(), a.setupCommand(),
 		a.sessionsCommand(), a.commitCommand(), a.discardCommand(),
-		a.statusCommand(), a.lsCommand(), a.logCommand(),
+		a.statusCommand(), a.topCommand(), a.lsCommand(), a.logCommand(),
 		a.verifyCommand(), a.repairCommand(), a.scrubCommand(), a.rebuildCommand(), a.gcCommand(), a.importCommand(), a.exportCommand(),
 		a.demoCommand(), a.demoClientCommand(), a.benchCommand(), a.benchWorkerCommand(),
 		a.generateCommand(), a.versionCommand(), jsonTopic(),
