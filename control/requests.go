@@ -1,6 +1,7 @@
 package control
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -57,6 +58,11 @@ type ScrubRequest struct{}
 // GCRequest asks for a collection.
 type GCRequest struct {
 	DryRun bool `json:"dry_run,omitempty"`
+	// Packages that were not used for longest leave the newest snapshot until the store is no larger than MaxSize and
+	// MinFree bytes are free, and those that were not used for MaxAge seconds. 0: no limit.
+	MaxSize int64 `json:"max_size,omitempty"`
+	MinFree int64 `json:"min_free,omitempty"`
+	MaxAge  int64 `json:"max_age,omitempty"`
 }
 
 // ImportRequest names the directory to import.
@@ -88,7 +94,12 @@ func (empty) check() error           { return nil }
 func (r VerifyRequest) check() error { return nil }
 func (r RepairRequest) check() error { return nil }
 func (r ScrubRequest) check() error  { return nil }
-func (r GCRequest) check() error     { return nil }
+func (r GCRequest) check() error {
+	if r.MaxSize < 0 || r.MinFree < 0 || r.MaxAge < 0 {
+		return errors.New("a limit is less than 0")
+	}
+	return nil
+}
 func (r StopRequest) check() error   { return nil }
 func (r ImportRequest) check() error { return checkDir(r.Dir) }
 

@@ -297,6 +297,21 @@ type GCReport struct {
 	Bytes     int64 `json:"bytes"`
 	KeptBlobs int64 `json:"kept_blobs"`
 	KeptBytes int64 `json:"kept_bytes"`
+	// Removed are the packages that left the newest snapshot, the one that was not used for longest first, and RemovedBytes
+	// theirs, before sharing of equal content. Their space is free when no session has them any more.
+	Removed      []RemovedPackage `json:"removed"`
+	RemovedBytes int64            `json:"removed_bytes"`
+	Linked       int              `json:"linked"`        // packages that stay, as environments have links to them
+	Over         int64            `json:"over"`          // bytes above the limits although nothing more can go
+	NoTimes      bool             `json:"no_times"`      // the file system records no use, only publication counts
+	AwaitedBytes int64            `json:"awaited_bytes"` // of packages removed before, which sessions still have
+}
+
+// RemovedPackage is a package that left the newest snapshot.
+type RemovedPackage struct {
+	Path  string    `json:"path"`
+	Bytes int64     `json:"bytes"`
+	Used  time.Time `json:"used"` // last, to a day
 }
 
 // ImportReport is the answer to `condafs import`.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"time"
 
 	"condafs/control"
 	"condafs/cow"
@@ -134,16 +133,12 @@ func problem(p index.Problem) control.Problem {
 }
 
 func (a *api) GC(ctx context.Context, r control.GCRequest, progress control.ProgressFunc) (*control.GCReport, error) {
-	began := time.Now()
-	g, err := a.store.GC(ctx, index.GCOptions{DryRun: r.DryRun}, counter(progress, "collecting", "files"))
-	if !r.DryRun {
-		a.daemon.collected(g, time.Since(began), err)
-	}
+	g, err := a.collect(ctx, r.DryRun, progress)
 	if err != nil {
 		return nil, err
 	}
-	a.shelfChanged()
-	return &control.GCReport{DryRun: r.DryRun, Blobs: g.Blobs, Trees: g.Trees, Bytes: g.Bytes, KeptBlobs: g.KeptBlobs, KeptBytes: g.KeptBytes}, nil
+	out := &control.GCReport{DryRun: r.DryRun, Blobs: g.Blobs, Trees: g.Trees, Bytes: g.Bytes, KeptBlobs: g.KeptBlobs, KeptBytes: g.KeptBytes, Removed: []control.RemovedPackage{}}
+	return out, a.trim(ctx, r, out, progress)
 }
 
 func (a *api) Import(ctx context.Context, r control.ImportRequest, progress control.ProgressFunc) (*control.ImportReport, error) {

@@ -24,6 +24,7 @@ import (
 	"condafs/scrub"
 	"condafs/service"
 	"condafs/shelf"
+	"condafs/trim"
 )
 
 // Settings are what the user has chosen. They go over to a program that takes the
@@ -39,6 +40,7 @@ type Settings struct {
 	Quota      cow.Quota // of each user but root and the daemon's
 	ScrubRate  int64     // bytes a second; 0: no scrub by itself
 	ScrubEvery time.Duration
+	Space      trim.Limits
 	Metrics    string // where to serve figures and the page; "": nowhere
 	Options    []string
 	LogFile    string // absolute; "" for standard error
@@ -177,6 +179,7 @@ type daemon struct {
 	endAll   bool       // sessions end for good; else they wait for the next daemon
 	figures  figures    // of what it has done
 	watched  *observe.Server
+	trims    trims
 	stopOnce sync.Once
 	stop     chan struct{} // closed when it was unmounted by a request
 	ended    chan struct{} // closed when the engine has been closed
@@ -234,6 +237,7 @@ func (d *daemon) listen() {
 func (d *daemon) work(ctx context.Context) error {
 	log := d.config.Logger
 	d.scrub.Start()
+	defer d.keepSpace(ctx)()
 	rest := d.manager.Watch(d.roundTrip, d.works)
 	defer func() { rest() }()
 	for {

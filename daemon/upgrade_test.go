@@ -110,7 +110,7 @@ func TestEveryFieldIsHandedOver(t *testing.T) {
 		// Settings go over whole; versions, loggers and signals are each program's own.
 		{Config{}, "Settings", "Version Logger Signals", ""},
 		{daemon{}, "config started", "store engine shelf rattlerShelf procs scrub mount owner listener server served upgraded manager",
-			"mu endAll figures watched stopOnce stop ended endErr changing handOvers upgrading trying giveUp upgradeMu"},
+			"mu endAll figures watched trims stopOnce stop ended endErr changing handOvers upgrading trying giveUp upgradeMu"},
 	} {
 		fieldtest.All(t, h.of, "hand over what is new (upgrade.go, takeover.go), or say here why not", h.image, h.restored, h.unused)
 	}

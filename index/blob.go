@@ -300,6 +300,7 @@ func (s *Store) rehash(path string, d hashing.Digest) (bool, error) {
 }
 
 func (s *Store) rehashFile(f *os.File, d hashing.Digest) (bool, error) {
+	leaveTimes(int(f.Fd()))
 	return s.rehashBy(f, d, func() (hashing.Sums, error) { return hashing.File(f, 0) })
 }
 

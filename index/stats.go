@@ -17,6 +17,9 @@ type Stats struct {
 	Quarantined  int    `json:"quarantined"`   // records
 }
 
+// Size is about what the blobs take.
+func (s *Store) Size() int64 { return s.bytes.Load() }
+
 // Stats looks at every entry of head, and at no blob.
 func (s *Store) Stats() (Stats, error) {
 	head := s.PinHead()

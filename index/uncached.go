@@ -37,6 +37,7 @@ func newUncached(pace func(bytes int) error) *uncached {
 // each calls fn for all of an open file's bytes, in order. fn must not keep them.
 func (u *uncached) each(f *os.File, fn func(b []byte)) error {
 	fd := int(f.Fd())
+	leaveTimes(fd)
 	direct := setDirect(fd, true)
 	if !direct {
 		u.forget(fd)
@@ -73,6 +74,14 @@ func (u *uncached) each(f *os.File, fn func(b []byte)) error {
 // forget drops the pages of a file that nobody has changed or mapped. That it does not is
 // no failure: there is no other way to look behind them.
 func (u *uncached) forget(fd int) { _ = unix.Fadvise(fd, 0, math.MaxInt64, unix.FADV_DONTNEED) }
+
+// leaveTimes lets reads of a file be none of its uses: its access time tells when a client had it last (see trim). Only the owner of a
+// file may ask for that.
+func leaveTimes(fd int) {
+	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err == nil {
+		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags|unix.O_NOATIME)
+	}
+}
 
 // setDirect makes reads go past the page cache, or not any more. It tells whether they do.
 func setDirect(fd int, direct bool) bool {

@@ -41,8 +41,8 @@ func (c *canned) Status(context.Context) (*control.Status, error) {
 }
 func (c *canned) Activity(context.Context) (*control.Activity, error) {
 	return &control.Activity{Since: day, LatencyBounds: []float64{0.001, 0.1}, Published: []control.PublishedCount{{Kind: "package", Trust: "verified", Units: 4, Bytes: 4000}},
-		Requests:  []control.RequestCount{{Op: "lookup", Count: 10, Seconds: 0.5, Buckets: []uint64{8, 2, 0}}},
-		FreeBytes: 1 << 30, SizeBytes: 4 << 30}, c.note("activity")
+		Requests: []control.RequestCount{{Op: "lookup", Count: 10, Seconds: 0.5, Buckets: []uint64{8, 2, 0}}},
+		Errors:   []control.ErrnoCount{}, Packages: []control.PackageCount{}, FreeBytes: 1 << 30, SizeBytes: 4 << 30}, c.note("activity")
 }
 func (c *canned) Sessions(context.Context) ([]control.Session, error) {
 	return []control.Session{{ID: "abc", Label: "ci", Explicit: true, Members: []int{3, 4}, Started: day, Base: 8, Dirty: true, OverlayBytes: 2000, State: "active"}}, c.note("sessions")
@@ -96,7 +96,8 @@ func (c *canned) Scrub(context.Context, control.ScrubRequest, control.ProgressFu
 	return p, c.note("scrub")
 }
 func (c *canned) GC(_ context.Context, r control.GCRequest, _ control.ProgressFunc) (*control.GCReport, error) {
-	return &control.GCReport{DryRun: r.DryRun, Blobs: 1, Bytes: 2000, KeptBlobs: 11}, c.note("gc")
+	return &control.GCReport{DryRun: r.DryRun, Blobs: 1, Bytes: 2000, KeptBlobs: 11,
+		Removed: []control.RemovedPackage{{Path: "shared/pkgs/old-1-0", Bytes: 3000, Used: day}}, RemovedBytes: 3000, Linked: 2, Over: 5000, NoTimes: true}, c.note("gc")
 }
 func (c *canned) Import(_ context.Context, r control.ImportRequest, _ control.ProgressFunc) (*control.ImportReport, error) {
 	return &control.ImportReport{Imported: []control.Committed{{Path: "pkgs/a-1-0", Kind: "package", Trust: "verified"}}, Present: 3,
@@ -159,6 +160,8 @@ func TestCommands(t *testing.T) {
 	}{
 		{"status", "status", []string{"pid 7, v1", "/m", "2 extracted, 1 archive\n", "1.5 kB on disk in 12 blobs, for 3.0 MB of content", "q1", "pkgs/bad-1-0: bin/x has another SHA-256",
 			"10 MB a second, every 7 days; since ", ": 1.0 kB of 2.0 kB, 3 problems found: 3 mended, 0 lost, 0 left\n", "last ended ", ": 1.5 kB in 12 blobs, nothing found\n"}},
+		{"top --interval 100ms", "status;activity;sessions;log;status;activity;sessions;log", []string{"/m  v1, pid 7", "1.5 kB on disk, for 3.0 MB of content; 2 packages, 1 archive",
+			"1.1 GB of 4.3 GB free", "requests  none", "4 published (4.0 kB)", "1 in quarantine (5 B); scrub: 50 % read", "abc", "2.0 kB", "ci", "+ a-1-0 (verified)"}},
 		{"scrub", "scrub", []string{"1.5 kB in 12 blobs, nothing found\n"}},
 		{"sessions", "sessions", []string{"abc", "ci", "3,4", "2.0 kB"}},
 		{"commit", "commit abc", []string{"+ pkgs/a-1-0 (package, verified)\n", "- pkgs/b-1-0", "dropped: pkgs/c-1-0: not complete"}},
@@ -171,6 +174,8 @@ func TestCommands(t *testing.T) {
 		{"verify --full", "verify", []string{"12 blobs (1.5 kB) checked by content: all is well"}},
 		{"gc", "gc", []string{"freed 2.0 kB in 1 blob and 0 trees; 0 B in 11 blobs stay"}},
 		{"gc --dry-run", "gc", []string{"would free 2.0 kB"}},
+		{"gc --max-size 1GB --max-age 30d", "gc", []string{"removed shared/pkgs/old-1-0 (3.0 kB), not used since 2026-11-24\n", "removed 1 package (3.0 kB, before sharing of equal content); 2 packages that environments have links to stay\n",
+			"5.0 kB are above the limits", "notes no use (noatime)"}},
 		{"import /d", "import /d", []string{"rejected: bad-1-0: bin/x is missing\n", "imported 1 thing (10 B): 1 verified, 0 consistent; 3 there already, 1 rejected"}},
 		{"export /d --package a-1-0 --package b-1-0", "export /d a-1-0,b-1-0", []string{"exported 1 thing"}},
 		{"upgrade --binary /b", "upgrade /b;upgraded u1", []string{"v2 has taken over /m from v1 (pid 7), with 1 session, 3 open files; the mount did not answer for 89 ms\n"}},
@@ -282,8 +287,12 @@ func TestJSONTopic(t *testing.T) {
 		Mounted{Log: "x"}, control.Stopped{}, control.Session{Label: "x", Command: "x", Ephemeral: true}, report, Discarded{}, Configuration{Settings: []Setting{{Where: "x"}}}, SetUp{Steps: []SetUpStep{{}}, Imported: []ImportedOf{{}}}, Diagnosis{Findings: []doctor.Finding{{Mend: "x"}}},
 		control.Status{MountPoint: "x", Quarantine: []control.Quarantine{{}}}, pkg, control.File{Blake3: "x", Target: "x"}, control.PackageFiles{},
 		control.Commit{Label: "x", Command: "x"}, control.VerifyReport{Problems: []control.Problem{{Digest: "x", File: "x", Detail: "x", Quarantined: "x"}}},
-		control.RepairReport{VerifyReport: control.VerifyReport{Problems: []control.Problem{{Fixed: "x"}}}}, control.RebuildReport{Aside: "x"}, control.GCReport{}, control.ImportReport{},
+		control.RepairReport{VerifyReport: control.VerifyReport{Problems: []control.Problem{{Fixed: "x"}}}}, control.RebuildReport{Aside: "x"}, control.GCReport{Removed: []control.RemovedPackage{{}}}, control.ImportReport{},
 		control.Scrub{Next: day, Error: "x", Pass: &control.ScrubPass{Finished: day, Total: 1, Problems: []control.Problem{{}}}}, control.ExportReport{}, Version{},
+		Top{Activity: &control.Activity{
+			Requests: []control.RequestCount{{}}, Errors: []control.ErrnoCount{{}}, Published: []control.PublishedCount{{}},
+			Packages: []control.PackageCount{{}}, GC: control.GCCount{Last: day},
+		}},
 		bench.Report{Figures: []bench.Figure{{}}}, bench.StoreReport{Stores: []bench.StoreFigure{{}}},
 	} {
 		b, err := json.Marshal(v)

@@ -100,6 +100,7 @@ func (o mountOptions) daemonArgs() []string {
 	args = append(args, o.policy.args()...)
 	args = append(args, o.scrub.args()...)
 	args = append(args, o.metrics.args()...)
+	args = append(args, o.space.args()...)
 	for _, opt := range o.options {
 		args = append(args, "-o", opt)
 	}

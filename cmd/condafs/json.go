@@ -31,6 +31,14 @@ status    {version, pid, started, mount_point?, store, store_id, owner, head, pa
            scrub: {rate, every_seconds, running, next?, error?, pass?, last?: {as of scrub}},
            upgraded?: {as of upgrade; state failed too, with why}}
            (pid is 0 without a daemon)
+top       {time, status: {as of status}, sessions: [as of sessions], commits: [as of log],
+           activity?: {since, latency_bounds_seconds, requests: [{op, count, seconds, buckets}],
+            errors: [{errno, count}], sessions_started, sessions_started_explicit,
+            published: [{kind, trust, units, bytes}], quarantined, quarantined_bytes,
+            waits, waited_seconds, known, unpacked, packages: [{kind, trust, count, bytes}],
+            database: {tables, stale_bytes, file_bytes, trees_asked, tree_hits},
+            gc: {runs, failed, blobs, bytes, seconds, last?}, free_bytes, size_bytes}}
+           (activity is the owner's)
 ls        [{name, directory: pkgs|rattler/pkgs, trust: verified|consistent|opaque, shared,
             owner, extracted, size, sha256?, archive?: {file_name, size, sha256?, trust}}]
 ls NAME   the same object, and entries: [{path, type: file|directory|symlink, mode, size,
@@ -43,7 +51,8 @@ scrub     {started, finished?, blobs, bytes, total?, found, mended, lost, remove
            problems?: [as of verify]}
 rebuild   {store, head, entries, trees, commits, exact, aside?, damage: [line],
            lost_trees: [path], repair: {as above}}
-gc        {dry_run, blobs, trees, bytes, kept_blobs, kept_bytes}
+gc        {dry_run, blobs, trees, bytes, kept_blobs, kept_bytes, removed: [{path, bytes, used}],
+           removed_bytes, linked, over, no_times, awaited_bytes}
 import    {imported: [{path, kind, trust}], present, rejected, skipped: [{path, why}], bytes}
 export    {exported: [name], present, rejected: [{path, why}], bytes}
 version   {version, go, os, arch}

@@ -42,6 +42,7 @@ type mountOptions struct {
 	policy     policy
 	scrub      scrubbing
 	metrics    observing
+	space      spaceLimits
 	logFile    string
 	logFormat  string
 	verbose    bool
@@ -119,6 +120,7 @@ func (o *mountOptions) flags(cmd *cobra.Command) {
 	o.policy.flags(cmd)
 	o.scrub.flags(cmd)
 	o.metrics.flags(cmd)
+	o.space.flags(cmd)
 	f.StringArrayVarP(&o.options, "options", "o", nil, "mount `options`, with commas between: allow_other, store=DIR, log=FILE, noatime, max_read=BYTES, …")
 	f.StringVar(&o.logFile, "log-file", "", "log to this `file`")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
@@ -152,6 +154,9 @@ func (a *app) resolveMount(o *mountOptions) (err error) {
 	if err := o.metrics.resolve(); err != nil {
 		return err
 	}
+	if _, err := o.space.resolve("mount"); err != nil {
+		return err
+	}
 	if o.mountPoint, err = absolute(o.mountPoint); err != nil {
 		return err
 	}
@@ -180,7 +185,7 @@ func shelfModes() []string {
 }
 
 // valuedOptions are those of -o that say what flags of mount say.
-var valuedOptions = []string{"store", "log", "shelf", "share", "trust", "limit", "scrub", "scrub_every", "metrics"}
+var valuedOptions = []string{"store", "log", "shelf", "share", "trust", "limit", "scrub", "scrub_every", "metrics", "max_size", "min_free", "max_age"}
 
 // takeOptions takes those of -o that are condafs's own; the rest is for the mount.
 func (o *mountOptions) takeOptions() error {
@@ -205,6 +210,8 @@ func (o *mountOptions) takeOptions() error {
 					o.shelf = value
 				case "scrub", "scrub_every":
 					o.scrub.take(name, value)
+				case "max_size", "min_free", "max_age":
+					o.space.take(name, value)
 				case "metrics":
 					o.metrics.address = value
 				default:
@@ -237,13 +244,17 @@ func (a *app) serve(o mountOptions) error {
 	if err != nil {
 		return ready.failed(errors.Join(err, closeLog()))
 	}
+	space, err := o.space.resolve("mount")
+	if err != nil {
+		return ready.failed(errors.Join(err, closeLog()))
+	}
 	// Modes come from clients, with their umask applied.
 	unix.Umask(0)
 	err = daemon.Run(a.signals.Context(), daemon.Config{
 		Settings: daemon.Settings{
 			MountPoint: o.mountPoint, Store: o.store, AllowOther: o.allowOther, Options: o.options, Shelf: shelf.Mode(o.shelf),
 			Sharing: sharing, Trusted: trusted, Quota: quota, ScrubRate: rate, ScrubEvery: every, LogFile: o.logFile, LogFormat: o.logFormat, Verbose: o.verbose,
-			Metrics: o.metrics.address,
+			Metrics: o.metrics.address, Space: space,
 			Socket: control.SocketPath(o.mountPoint, os.Geteuid(), o.allowOther, a.getenv),
 		},
 		Version: version(), Logger: log, Signals: a.signals,

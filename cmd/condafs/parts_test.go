@@ -12,6 +12,7 @@ import (
 	"condafs/control"
 	"condafs/cow"
 	"condafs/fault"
+	"condafs/trim"
 )
 
 func TestLinkedSession(t *testing.T) {
@@ -189,5 +190,36 @@ func TestUserRows(t *testing.T) {
 	}
 	if userRows(nil) != nil {
 		t.Error("there are none without other users")
+	}
+}
+
+func TestSpaceLimits(t *testing.T) {
+	l, err := (&spaceLimits{"50GiB", "1GB", "90d"}).resolve("mount")
+	if err != nil || l != (trim.Limits{MaxSize: 50 << 30, MinFree: 1e9, MaxAge: 90 * 24 * time.Hour}) {
+		t.Errorf("%+v %v", l, err)
+	}
+	if l, err := (&spaceLimits{}).resolve("mount"); err != nil || !l.None() {
+		t.Errorf("%+v %v", l, err)
+	}
+	for _, bad := range []spaceLimits{{maxSize: "big"}, {minFree: "-1"}, {maxAge: "1d"}, {maxAge: "never"}} {
+		if _, err := bad.resolve("mount"); !fault.Is(err, fault.Usage) {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+}
+
+func TestObserving(t *testing.T) {
+	for in, want := range map[string]string{"": "", "off": "", "9191": "127.0.0.1:9191", "unix:/run/m": "unix:/run/m"} {
+		o := observing{in}
+		if err := o.resolve(); err != nil || o.address != want {
+			t.Errorf("%q is %q %v", in, o.address, err)
+		}
+		again := observing{o.args()[1]}
+		if err := again.resolve(); err != nil || again != o {
+			t.Errorf("%q again is %q %v", in, again.address, err)
+		}
+	}
+	if err := (&observing{"nowhere"}).resolve(); !fault.Is(err, fault.Usage) {
+		t.Error(err)
 	}
 }
