@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import socket
+from datetime import timedelta
 from typing import Any, Callable, List, Mapping, Optional, Sequence, Type, TypeVar
 from urllib.parse import quote
 
@@ -98,9 +99,15 @@ class Client:
         """Checks the store and changes nothing; with ``full`` it reads every byte. For the store's owner."""
         return self._ask(VerifyReport, "POST", "/verify", {"full": full}, progress)
 
-    def gc(self, dry_run: bool = False, progress: Optional[ProgressFunc] = None) -> GCReport:
-        """Frees what nothing refers to. For the store's owner."""
-        return self._ask(GCReport, "POST", "/gc", {"dry_run": dry_run}, progress)
+    def gc(
+        self, dry_run: bool = False, progress: Optional[ProgressFunc] = None, *, max_size: int = 0, min_free: int = 0, max_age: Optional[timedelta] = None,
+    ) -> GCReport:
+        """Frees what nothing refers to. For the store's owner.
+
+        With a limit, in bytes, packages that were not used for longest leave the newest snapshot first.
+        """
+        limits = {"max_size": max_size, "min_free": min_free, "max_age": int(max_age.total_seconds()) if max_age else 0}
+        return self._ask(GCReport, "POST", "/gc", {"dry_run": dry_run, **limits}, progress)
 
     def import_packages(self, directory: PathLike, progress: Optional[ProgressFunc] = None) -> ImportReport:
         """Takes the packages of a plain package directory into the store. For the store's owner."""

@@ -190,6 +190,15 @@ class VerifyReport:
 
 
 @dataclasses.dataclass(frozen=True)
+class RemovedPackage:
+    """A package that left the newest snapshot."""
+
+    path: str = ""
+    bytes: int = 0
+    used: datetime = _NEVER  #: last, to a day
+
+
+@dataclasses.dataclass(frozen=True)
 class GCReport:
     """What a collection freed, or would free."""
 
@@ -199,6 +208,11 @@ class GCReport:
     bytes: int = 0
     kept_blobs: int = 0
     kept_bytes: int = 0
+    removed: List[RemovedPackage] = dataclasses.field(default_factory=list)  #: for the limits, longest unused first
+    removed_bytes: int = 0  #: theirs, before sharing of equal content
+    linked: int = 0  #: packages that stay, as environments have links to them
+    over: int = 0  #: bytes above the limits although nothing more can go
+    awaited_bytes: int = 0  #: of packages removed before, which sessions still have
 
 
 @dataclasses.dataclass(frozen=True)

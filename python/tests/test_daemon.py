@@ -7,6 +7,7 @@ import sys
 import tempfile
 import threading
 import unittest
+from datetime import timedelta
 from unittest import mock
 
 import condafs
@@ -70,7 +71,9 @@ class Asking(Daemon):
     def test_check_and_collection(self):
         c = condafs.Client.at(MOUNT)
         self.assertEqual(c.verify(full=True).problems, [])
-        self.assertTrue(c.gc(dry_run=True).dry_run)
+        self.assertTrue(c.gc(dry_run=True, max_size=1 << 40, max_age=timedelta(days=300)).dry_run)
+        with self.assertRaises(condafs.UsageError):
+            c.gc(dry_run=True, min_free=-1)
 
     def test_conda_in_a_session_and_what_comes_of_it(self):
         with condafs.session(MOUNT, label="python test") as s:
