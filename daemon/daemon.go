@@ -209,6 +209,9 @@ func (d *daemon) serve(ctx context.Context, begin func() error) error {
 	d.noUpgrades()
 	d.scrub.Stop()
 	err = errors.Join(err, d.unmount())
+	if err := d.store.MarkEnding(); err != nil {
+		d.config.Logger.Warn("who mounts next will not wait for the store", "err", err.Error())
+	}
 	// What is committed now must not be given up because of the signal that ends us.
 	end := context.WithoutCancel(ctx)
 	d.endErr = d.endSessions(end)

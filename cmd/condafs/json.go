@@ -56,7 +56,8 @@ gc        {dry_run, blobs, trees, bytes, kept_blobs, kept_bytes, removed: [{path
 import    {imported: [{path, kind, trust}], present, rejected, skipped: [{path, why}], bytes}
 export    {exported: [name], present, rejected: [{path, why}], bytes}
 version   {version, go, os, arch}
-bench     {machine: {cpus, memory, kernel, load}, n, rounds, packages, files, archive_bytes,
+bench     {machine: {cpus, memory, kernel, load}, n, rounds, link: {bytes_per_second,
+           latency_seconds}, packages, files, archive_bytes,
            figures: [{client: conda|rattler, place: native|copies|each|mount|run, clients,
             warm, at_once, seconds, samples: [seconds], commit_seconds, ratio, ratio_at_once,
             served, cache_bytes, total_bytes, broken, errors: [line]}]}
