@@ -71,8 +71,7 @@ func (v *View) changesIn(dir *Node, base *object, path string, list *changeList)
 			return err
 		}
 	}
-	dir.refs.Add(1) // it stays while its children come and go
-	defer dir.refs.Add(-1)
+	defer dir.pin()()
 	if dir.lower != nil && base != nil && dir.lower.ino == base.ino {
 		for name := range dir.names {
 			if err := v.changeAt(dir, base, name, path, list); err != nil {
@@ -214,10 +213,10 @@ func (v *View) unchanged(n *Node, obj *object) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		n.refs.Add(1)
+		unpin := n.pin()
 		same, err := v.unchanged(c, o)
 		v.tidy(c)
-		n.refs.Add(-1)
+		unpin()
 		if err != nil || !same {
 			return false, err
 		}

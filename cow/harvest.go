@@ -94,8 +94,7 @@ func (v *View) visit(n *Node, rel string, f func(rel string, n *Node) error) err
 		return err
 	}
 	slices.SortFunc(list, func(a, b Dirent) int { return strings.Compare(a.Name, b.Name) })
-	n.refs.Add(1) // it stays while its children come and go
-	defer n.refs.Add(-1)
+	defer n.pin()()
 	for _, e := range list {
 		c, err := v.child(n, e.Name)
 		if err != nil {

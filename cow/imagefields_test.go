@@ -20,7 +20,7 @@ var handedOver = []struct {
 		"e", "once work publishing recording awaiting changed mu"},
 	{View{}, "root retired gained gens markedUnseen handles lent", "upperDir rootfd workfd uid gid refs tmp dirs invalid onListing onLocking onReading lower linked orphans account",
 		"copies queue mu closed removing hmu"},
-	{Node{}, "id typ ino refs links lower upper names mark linked split away orphan last", "view children handles", "copying dropped"},
+	{Node{}, "id typ ino refs links lower upper names mark linked split away orphan last", "view children handles", "copying dropped pins"},
 	{Handle{}, "n f writable lower passthrough", "", "released"},
 	{remains{}, "Attr target", "", ""},
 	{link{}, "dir name", "", ""},

@@ -36,6 +36,7 @@ type Node struct {
 	linked   uint64 // the key in view.linked, or 0
 	split    bool   // was one file with names that are files of their own now: may not be changed any more
 	away     bool   // a package directory in whose place the view shows a link; see shelve
+	pins     int
 	dropped  bool
 
 	// What remains of it when it has no name: a native descriptor or -1, and
@@ -178,12 +179,19 @@ func (v *View) take(n *Node) {
 	v.refs.Add(1)
 }
 
+// pin keeps a node while the caller has v.mu for writing, though its children come and go. It is no reference: whoever gives the last
+// one back meanwhile is to hear that it was that.
+func (n *Node) pin() (unpin func()) {
+	n.pins++
+	return func() { n.pins-- }
+}
+
 // References counts the references that were handed out and not given back.
 func (v *View) References() int { return int(v.refs.Load()) }
 
 // tidy lets go of a node, and then of its parents, if nobody refers to them. v.mu is held for writing.
 func (v *View) tidy(n *Node) {
-	for n != v.root && !n.dropped && n.refs.Load() <= 0 && len(n.children) == 0 && !n.isOpen() {
+	for n != v.root && !n.dropped && n.refs.Load() <= 0 && n.pins == 0 && len(n.children) == 0 && !n.isOpen() {
 		n.dropped = true
 		links := n.links
 		for _, l := range links {

@@ -139,9 +139,9 @@ func (v *View) moveFiles(dir *Node, name string, u upperName, rel string, by sea
 	if err != nil {
 		return err
 	}
-	n.refs.Add(1)
+	unpin := n.pin()
 	defer func() {
-		n.refs.Add(-1)
+		unpin()
 		v.tidy(n)
 	}()
 	if n.names == nil {

@@ -3,6 +3,7 @@ package cow
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -197,5 +198,31 @@ func TestCloseWhileInUse(t *testing.T) {
 	wg.Wait()
 	if r.v.OpenHandles() != 0 {
 		t.Errorf("%d handles are left", r.v.OpenHandles())
+	}
+}
+
+// Who gives the last reference of a directory back while the view goes through it hears that it was the last.
+func TestForgottenWhileVisited(t *testing.T) {
+	r := newRig(t)
+	n, err := r.node("pkgs/a-1-0")
+	check(t, err)
+	last := make(chan bool, 1)
+	r.v.mu.Lock()
+	err = r.v.visit(n, "", func(rel string, _ *Node) error {
+		if rel == "" {
+			return nil
+		}
+		if r.v.References() > 0 {
+			go func() { last <- r.v.Forget(n, 1) }()
+		}
+		for r.v.References() > 0 {
+			runtime.Gosched()
+		}
+		return nil
+	})
+	r.v.mu.Unlock()
+	check(t, err)
+	if !<-last {
+		t.Error("it was not the last")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"os"
@@ -218,7 +219,7 @@ func (f *fileSystem) restore(refs *cow.Refs, img *Image) error {
 	nodes := make(map[uint64]*node)
 	for _, n := range img.Nodes {
 		if n.ID < idOffset || refs.Nodes[n.ID-idOffset] == nil || nodes[n.ID] != nil {
-			return errImage
+			return fmt.Errorf("%w: node %d is unknown, or twice there (%t)", errImage, n.ID, nodes[n.ID] != nil)
 		}
 		tree := refs.Nodes[n.ID-idOffset]
 		view := tree.View()
