@@ -83,7 +83,6 @@ func TestBadStoresAndMountPoints(t *testing.T) {
 		{"mount point is a file", 2, []string{in("file")}, []string{"--store", in("s1"), in("file")}},
 		{"mount point is not empty", 1, []string{in("full-mnt")}, []string{"--store", in("s1"), in("full-mnt")}},
 		{"mount point is busy", 1, []string{held.point}, []string{"--store", in("s1"), held.point}},
-		{"no mount point", 2, nil, nil},
 		{"unknown flag", 2, []string{"--no-such-flag"}, []string{"--no-such-flag", in("mnt")}},
 		{"store below mount point", 2, []string{in("mnt")}, []string{"--store", in("mnt/store"), in("mnt")}},
 	}

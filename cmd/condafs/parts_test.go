@@ -76,7 +76,8 @@ func TestTakeOptions(t *testing.T) {
 	}
 	o.mountPoint, o.logFormat, o.shelf = "/m", "text", "auto"
 	want := []string{"mount", "--config", "", "--foreground", "--ready-fd", "3", "--store", "/s", "--log-file", "/l", "--log-format", "text", "--allow-other=true", "--verbose=false", "--shelf", "auto", "-o", "",
-		"--share", "all", "--trust", "", "--limit", "", "--trust", "7", "--limit", "open=9", "--scrub", "5M", "--scrub-every", "2w", "-o", "noatime", "-o", "max_read=4096", "--", "/m"}
+		"--share", "all", "--trust", "", "--limit", "", "--trust", "7", "--limit", "open=9", "--scrub", "5M", "--scrub-every", "2w",
+		"--metrics", "", "--max-size", "", "--min-free", "", "--max-age", "", "-o", "noatime", "-o", "max_read=4096", "--", "/m"}
 	if got := o.daemonArgs(); !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}
