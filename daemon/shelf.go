@@ -11,11 +11,22 @@ import (
 	"condafs/shelf"
 )
 
+// The names of the shelves in a store.
+const (
+	shelfName        = "shelf"
+	rattlerShelfName = "shelf-rattler"
+)
+
+// What the shelves show of head.
+const sharedPackages = cow.SharedSpace + "/pkgs"
+
+func rattlerPackages(owner uint32) string { return cow.PrivateSpace(owner) + "/rattler/pkgs" }
+
 // openShelf takes up the store's shelf; the result is nil if there is to be none. img is
 // what another program knew of it, or nil.
 func openShelf(store *index.Store, c Config, img *shelf.Image) (*shelf.Shelf, error) {
 	return shelf.Open(store, shelf.Options{
-		Mode: c.Shelf, Name: "shelf", From: cow.SharedSpace + "/pkgs", AllUsers: c.AllowOther, Logger: c.Logger, Image: img,
+		Mode: c.Shelf, Name: shelfName, From: sharedPackages, AllUsers: c.AllowOther, Logger: c.Logger, Image: img,
 		Wanted: func(e *index.Entry) bool { return conda.Trust(e.Trust) == conda.TrustVerified },
 	})
 }
@@ -24,7 +35,7 @@ func openShelf(store *index.Store, c Config, img *shelf.Image) (*shelf.Shelf, er
 // to be compared with, so they are nobody else's.
 func openRattlerShelf(store *index.Store, c Config, owner uint32, img *shelf.Image) (*shelf.Shelf, error) {
 	return shelf.Open(store, shelf.Options{
-		Mode: c.Shelf, Name: "shelf-rattler", From: cow.PrivateSpace(owner) + "/rattler/pkgs", Logger: c.Logger, Image: img,
+		Mode: c.Shelf, Name: rattlerShelfName, From: rattlerPackages(owner), Logger: c.Logger, Image: img,
 		Wanted: func(e *index.Entry) bool { return conda.Trust(e.Trust) >= conda.TrustConsistent },
 	})
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"condafs/control"
-	"condafs/cow"
 	"condafs/fault"
 	"condafs/index"
 	"condafs/trim"
@@ -68,7 +67,7 @@ func (a *api) trim(ctx context.Context, r control.GCRequest, out *control.GCRepo
 // shelvesOf names the shelves by what they show of head. Without a daemon they are where the last one has left them.
 func (a *api) shelvesOf() map[string]string {
 	at := func(name string) string { return filepath.Join(a.store.Dir(), name, "pkgs") }
-	return map[string]string{cow.SharedSpace + "/pkgs": at("shelf"), cow.PrivateSpace(a.owner) + "/rattler/pkgs": at("shelf-rattler")}
+	return map[string]string{sharedPackages: at(shelfName), rattlerPackages(a.owner): at(rattlerShelfName)}
 }
 
 // trims remembers what was removed and is not free yet, as sessions have it: else each look at the space would remove
