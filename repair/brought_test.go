@@ -11,13 +11,14 @@ import (
 	"condafs/hashing"
 	"condafs/index"
 	"condafs/internal/failpoint"
+	"condafs/internal/storetest"
 )
 
 // What a client brings again while a repair is under way stays: by itself, and when the
 // package has been published again.
 func TestBroughtDuringARepair(t *testing.T) {
 	for _, publish := range []bool{false, true} {
-		s := openStore(t)
+		s := storetest.Open(t)
 		fill(t, s, "c", "a", "b", "c")
 		before := mustContents(t, s)
 		data := strings.Repeat("c", 5000)
@@ -75,7 +76,7 @@ func entryOf(t *testing.T, s *index.Store, dist string) (path string, e index.En
 
 // A commit that was under way when a blob was put aside, and had seen it, is found.
 func TestCommitDuringARepair(t *testing.T) {
-	s := openStore(t)
+	s := storetest.Open(t)
 	fill(t, s, "c", "c")
 	data := strings.Repeat("c", 5000)
 	if err := flip(blobFile(s, data), 9); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"condafs/index"
 	"condafs/internal/failpoint"
+	"condafs/internal/storetest"
 )
 
 // A daemon that dies in a repair leaves a store that the next repair makes whole: what
@@ -20,7 +21,7 @@ import (
 func TestKilledInRepair(t *testing.T) {
 	for _, at := range []failpoint.Point{failpoint.AsideRecorded, failpoint.AsideMoved, failpoint.RepairBrought, failpoint.RepairRemoved} {
 		t.Run(string(at), func(t *testing.T) {
-			s := openStore(t)
+			s := storetest.Open(t)
 			fill(t, s, "c", "a", "b", "c")
 			before := mustContents(t, s)
 			if err := errors.Join(flip(blobFile(s, strings.Repeat("a", 5000)), 1), flip(blobFile(s, strings.Repeat("c", 5000)), 1)); err != nil {

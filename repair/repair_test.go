@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -21,22 +20,9 @@ import (
 	"condafs/hashing"
 	"condafs/index"
 	"condafs/internal/longrun"
+	"condafs/internal/storetest"
 	"condafs/transfer"
 )
-
-func openStore(t *testing.T) *index.Store {
-	t.Helper()
-	s, err := index.Open(filepath.Join(t.TempDir(), "store"), index.Options{Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
-}
 
 func pack(name string) condatest.Package {
 	return condatest.Package{Name: name, Version: "1.0", Build: "0", Files: []condatest.File{
@@ -220,7 +206,7 @@ func TestRepair(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := openStore(t)
+			s := storetest.Open(t)
 			fill(t, s, "c", "a", "b", "c")
 			before := mustContents(t, s)
 			if err := tt.damage(s); err != nil {
@@ -251,7 +237,7 @@ func TestRepair(t *testing.T) {
 // A session that sees what has left head keeps it, without the lost file; once a client
 // has brought the content again, it has that too.
 func TestRepairAndSessions(t *testing.T) {
-	s := openStore(t)
+	s := storetest.Open(t)
 	fill(t, s, "a", "a", "b")
 	old := s.PinHead()
 	defer old.Release()
@@ -294,7 +280,7 @@ func TestRepairRandomDamage(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for range rounds {
-		s := openStore(t)
+		s := storetest.Open(t)
 		fill(t, s, "", "a", "b", "c", "d")
 		before := mustContents(t, s)
 		files, err := filepath.Glob(filepath.Join(s.Dir(), "objects", "??", "*"))

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"condafs/conda"
+	"condafs/internal/storetest"
 )
 
 // What a record says of the importing user's credentials is not imported, and a second
@@ -23,7 +24,7 @@ func TestImportLeavesCredentialsOut(t *testing.T) {
 	}
 	clean := strings.Replace(string(b), "{", `{"mirror": "https://host/own", `, 1)
 	write(t, name, strings.Replace(clean, "https://host/", "https://me:secret@host/t/tk-1/", 1), 0o644)
-	s := openStore(t)
+	s := storetest.Open(t)
 	if r := doImport(t, s, src); len(r.Imported) != 2 || len(r.Rejected) > 0 {
 		t.Fatalf("%+v", r)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"condafs/conda"
 	"condafs/index"
+	"condafs/internal/storetest"
 )
 
 // TestImportFromAHostileDirectory: links, FIFOs and sockets, wherever a client or
@@ -46,7 +47,7 @@ func TestImportFromAHostileDirectory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := openStore(t)
+	s := storetest.Open(t)
 	r := doImport(t, s, src)
 	if len(r.Imported) != 2 || r.Imported[0].Path != "pkgs/good-1.0-0" && r.Imported[1].Path != "pkgs/good-1.0-0" {
 		t.Errorf("imported %+v", r.Imported)
@@ -90,7 +91,7 @@ func TestExportToAHostileDirectory(t *testing.T) {
 		lay(t, src, pack(p), true)
 	}
 	write(t, filepath.Join(src, "urls.txt"), "https://x/a\n", 0o644)
-	s := openStore(t)
+	s := storetest.Open(t)
 	doImport(t, s, src)
 
 	outside := t.TempDir()
@@ -132,7 +133,7 @@ func TestExportToAHostileDirectory(t *testing.T) {
 func TestExportStaysInItsPlace(t *testing.T) {
 	src := t.TempDir()
 	lay(t, src, pack("a"), true)
-	s := openStore(t)
+	s := storetest.Open(t)
 	doImport(t, s, src)
 	h := s.PinHead()
 	defer h.Release()

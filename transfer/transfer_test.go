@@ -16,23 +16,10 @@ import (
 	"condafs/conda/condatest"
 	"condafs/fault"
 	"condafs/index"
+	"condafs/internal/storetest"
 )
 
 var spaces = Spaces{Shared: "shared", Private: "u1000"}
-
-func openStore(t *testing.T) *index.Store {
-	t.Helper()
-	s, err := index.Open(filepath.Join(t.TempDir(), "store"), index.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
-}
 
 func pack(name string) condatest.Package {
 	return condatest.Package{Name: name, Version: "1.0", Build: "0", Files: []condatest.File{
@@ -130,7 +117,7 @@ func TestImportAndExport(t *testing.T) {
 	write(t, filepath.Join(src, "cache", "12ab34cd.json"), "{}", 0o644)
 	before := listing(t, src)
 
-	s := openStore(t)
+	s := storetest.Open(t)
 	r := doImport(t, s, src)
 	if len(r.Rejected) > 0 || len(r.Imported) != 41 || r.Present != 0 {
 		t.Fatalf("%d imported, %d present, rejected %v", len(r.Imported), r.Present, r.Rejected)
@@ -278,7 +265,7 @@ func TestImportNamesWhatDoesNotHold(t *testing.T) {
 			lay(t, src, pack("a"), true)
 			lay(t, src, pack("sound"), true)
 			c.spoil(t, src)
-			s := openStore(t)
+			s := storetest.Open(t)
 			r := doImport(t, s, src)
 			for _, n := range r.Rejected {
 				part, ok := c.why[n.Path]
@@ -310,7 +297,7 @@ func remove(t *testing.T, name string) {
 }
 
 func TestWhoIsFirstStays(t *testing.T) {
-	s := openStore(t)
+	s := storetest.Open(t)
 	one, two := t.TempDir(), t.TempDir()
 	lay(t, one, pack("a"), true)
 	other := pack("a")
@@ -337,7 +324,7 @@ func TestWhoIsFirstStays(t *testing.T) {
 }
 
 func TestImportOfNothing(t *testing.T) {
-	s := openStore(t)
+	s := storetest.Open(t)
 	if _, err := Import(t.Context(), s, ImportOptions{Dir: t.TempDir(), Spaces: spaces}); !fault.Is(err, fault.Usage) {
 		t.Errorf("an empty directory: %v", err)
 	}
@@ -352,7 +339,7 @@ func TestImportGoesOn(t *testing.T) {
 	for i := range 30 {
 		lay(t, src, pack(fmt.Sprintf("p%02d", i)), false)
 	}
-	s := openStore(t)
+	s := storetest.Open(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	_, err := Import(ctx, s, ImportOptions{Dir: src, UID: 1000, Spaces: spaces, Progress: func(p Progress) {
 		if p.Done == 5 {
@@ -376,7 +363,7 @@ func TestExportOfSome(t *testing.T) {
 	src := t.TempDir()
 	lay(t, src, pack("a"), true)
 	lay(t, src, pack("b"), true)
-	s := openStore(t)
+	s := storetest.Open(t)
 	doImport(t, s, src)
 	out := t.TempDir()
 	r, err := Export(t.Context(), s, ExportOptions{Dir: out, Spaces: spaces, Names: []string{"a-1.0-0"}})
@@ -402,7 +389,7 @@ func TestExportOfDamage(t *testing.T) {
 	src := t.TempDir()
 	lay(t, src, pack("a"), false)
 	lay(t, src, pack("b"), false)
-	s := openStore(t)
+	s := storetest.Open(t)
 	doImport(t, s, src)
 	err := filepath.WalkDir(filepath.Join(s.Dir(), "objects"), func(p string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
@@ -432,7 +419,7 @@ func TestExportOfDamage(t *testing.T) {
 
 // TestSourceErrorsAreNotTheStores reads a file that can't be read.
 func TestSourceErrorsAreNotTheStores(t *testing.T) {
-	s := openStore(t)
+	s := storetest.Open(t)
 	h := s.NewHold()
 	defer h.Release()
 	f, err := os.Open(t.TempDir()) // a directory: read fails with EISDIR

@@ -3,7 +3,6 @@ package trim
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +16,7 @@ import (
 	"condafs/conda/condatest"
 	"condafs/fault"
 	"condafs/index"
+	"condafs/internal/storetest"
 	"condafs/transfer"
 )
 
@@ -35,15 +35,7 @@ func write(t *testing.T, name, body string) {
 // fill makes a store of packages with their archives. They were published just now as far as the log tells.
 func fill(t *testing.T, names ...string) *index.Store {
 	t.Helper()
-	s, err := index.Open(filepath.Join(t.TempDir(), "store"), index.Options{Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	s := storetest.Open(t)
 	dir := t.TempDir()
 	for _, name := range names {
 		p := condatest.Package{Name: name, Version: "1.0", Build: "0", Files: []condatest.File{{Path: "lib/data", Body: strings.Repeat(name, 5000)}}}
