@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,31 +11,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"condafs/internal/notifytest"
 )
 
 // manager makes this process one that a manager listens to, which wants to hear of it at
 // least this often.
 func manager(t *testing.T, watchdog time.Duration) (next func() string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "n") // a socket's path must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	name := filepath.Join(dir, "s")
-	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	l, name := notifytest.Listen(t)
 	t.Setenv("NOTIFY_SOCKET", name)
 	t.Setenv("WATCHDOG_USEC", "")
 	if watchdog > 0 {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"condafs/conda/condatest"
+	"condafs/internal/notifytest"
 	"condafs/systemd"
 )
 
@@ -25,24 +26,8 @@ type serviceManager struct {
 
 func newServiceManager(t *testing.T) *serviceManager {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "n") // a socket's path must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	m := &serviceManager{t: t, path: filepath.Join(dir, "s")}
-	if m.l, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: m.path, Net: "unixgram"}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := m.l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	m := &serviceManager{t: t}
+	m.l, m.path = notifytest.Listen(t)
 	return m
 }
 
