@@ -15,6 +15,7 @@ import (
 
 	"condafs/conda"
 	"condafs/fault"
+	"condafs/hashing"
 	"condafs/index"
 
 	"golang.org/x/sys/unix"
@@ -310,6 +311,56 @@ func TestRepodataGroupIsReplacedWhole(t *testing.T) {
 	}
 	if w.head(mine+"cache/ab12.info.json") != nil {
 		t.Error("a member of the older group is left")
+	}
+}
+
+// A group of which the store has lost a file that the session has not changed is given
+// up whole, so that clients fetch it again: its session would wait for ever.
+func TestRepodataGroupThatLostAFile(t *testing.T) {
+	for name, change := range map[string]func(*client){
+		"changed": func(c *client) { c.write("pkgs/cache/ab12.info.json", `{"etag": 2}`) },
+		"deleted": func(c *client) { c.remove("pkgs/cache/ab12.info.json") },
+	} {
+		t.Run(name, func(t *testing.T) { losesAFile(t, change) })
+	}
+}
+
+func losesAFile(t *testing.T, change func(*client)) {
+	w := newWorld(t)
+	pid, c := w.process()
+	c.write("pkgs/cache/ab12.json", `{"packages": {}, "v": 1}`)
+	c.write("pkgs/cache/ab12.info.json", `{"etag": 1}`)
+	c.write("pkgs/urls.txt", "one\n")
+	w.exit(pid)
+	pid, c = w.process()
+	change(c)
+	c.write("pkgs/urls.txt", "one\ntwo\n")
+	f := makePackage(t, "good-1.0-0", nil)
+	c.install(f)
+	for _, p := range []string{"cache/ab12.json", "urls.txt"} {
+		d := w.head(mine + p).Digest.String()
+		if err := os.Remove(filepath.Join(w.dir, "objects", d[:2], d[2:])); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.store.Update(ctx, index.CommitInfo{}, func(tx *index.Tx) error { return tx.Delete(mine + p) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.exit(pid)
+	if infos := w.e.Sessions(); len(infos) > 0 {
+		t.Errorf("sessions: %+v", infos)
+	}
+	if w.head(mine+"cache/ab12.json") != nil {
+		t.Error("what is lost is there again")
+	}
+	if e := w.head(mine + "cache/ab12.info.json"); e == nil || e.Digest != hashing.Sum([]byte(`{"etag": 1}`)) {
+		t.Errorf("half a group is published: %+v", e)
+	}
+	if got := w.headFile(mine + "urls.txt"); !strings.Contains(got, "one\ntwo\n") {
+		t.Errorf("the list is %q", got)
+	}
+	if w.trust(shared+f.dist) != "verified" {
+		t.Error("the rest is not published")
 	}
 }
 

@@ -208,6 +208,8 @@ func TestPauseUnderLoad(t *testing.T) {
 	w := newWorld(t)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
+	end := sync.OnceFunc(func() { close(stop); wg.Wait() })
+	defer end()
 	wg.Go(func() {
 		for {
 			select {
@@ -230,8 +232,7 @@ func TestPauseUnderLoad(t *testing.T) {
 		c.install(f)
 		w.procs.exit(pid)
 	}
-	close(stop)
-	wg.Wait()
+	end()
 	w.await()
 	for _, n := range names {
 		if w.trust(shared+n) != "verified" {

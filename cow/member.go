@@ -134,29 +134,22 @@ func (e *Engine) ancestors(m member, ppid int) []proc.ID {
 // the process has been faster with one.
 func (e *Engine) enter(s *Session, m member) (*Session, error) {
 	e.mu.Lock()
-	other := e.members[m]
-	if other == nil && !e.closed {
+	// At once with its member: who finds a session without one, after a pause for
+	// instance, takes it for one that is over.
+	got, err := e.joinLocked(s, m)
+	if got == s {
 		e.sessions[s.id] = s
 	}
-	closed := e.closed
 	e.mu.Unlock()
-	if other == nil && !closed {
-		joined, err := e.join(s, m)
-		if err == nil {
-			return joined, nil
-		}
-		e.mu.Lock()
-		delete(e.sessions, s.id)
-		e.mu.Unlock()
+	if err != nil {
 		return nil, e.abandon(s, err)
 	}
-	if closed {
-		return nil, e.abandon(s, errEngineClosed)
+	if got != s {
+		if err := e.abandon(s, nil); err != nil {
+			e.log.Warn("a session that was not needed is left behind", "session", s.id, "error", err)
+		}
 	}
-	if err := e.abandon(s, nil); err != nil {
-		e.log.Warn("a session that was not needed is left behind", "session", s.id, "error", err)
-	}
-	return other, nil
+	return got, nil
 }
 
 // join makes m a member of s, or returns the session that m has joined in the
@@ -164,6 +157,10 @@ func (e *Engine) enter(s *Session, m member) (*Session, error) {
 func (e *Engine) join(s *Session, m member) (*Session, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return e.joinLocked(s, m)
+}
+
+func (e *Engine) joinLocked(s *Session, m member) (*Session, error) {
 	if other := e.members[m]; other != nil {
 		return other, nil
 	}

@@ -37,8 +37,8 @@ func (s *Session) publishItems(ctx context.Context, deletions map[string]*groupC
 	if !fault.Is(err, fault.Corrupt) {
 		return report, err
 	}
-	// A machine that died has taken some of the content with it.
-	lost, derr := s.dropDamaged()
+	// A machine that died has taken some of the content with it, or the disk has.
+	lost, derr := s.dropDamaged(deletions)
 	if derr != nil || len(lost) == 0 {
 		return report, errors.Join(err, derr)
 	}
@@ -47,16 +47,45 @@ func (s *Session) publishItems(ctx context.Context, deletions map[string]*groupC
 	return report, err
 }
 
-// dropDamaged gives up the items whose content the store does not have any more.
-func (s *Session) dropDamaged() ([]Note, error) {
+// dropDamaged gives up the items whose content the store does not have any more, and
+// whole groups of files of which one is lost, be it one that the session hasn't changed.
+func (s *Session) dropDamaged(deletions map[string]*groupChange) ([]Note, error) {
 	var lost []Note
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	units := make(map[string]conda.Unit) // the groups, by their keys
+	for key, g := range deletions {
+		units[key] = g.unit
+	}
+	for _, it := range s.items {
+		if !it.settled && it.unit.Kind == conda.Repodata {
+			units[it.unit.Key] = it.unit
+		}
+	}
+	broken := make(map[string]error)
+	for key, u := range units {
+		var deleted []string
+		if g := deletions[key]; g != nil {
+			deleted = g.deleted
+		}
+		err := s.checkGroup(u, deleted)
+		if err != nil && !fault.Is(err, fault.Corrupt) {
+			return nil, err
+		}
+		broken[key] = err
+		if err != nil && deleted != nil {
+			delete(deletions, key)
+			lost = append(lost, Note{u.Root, "nothing of it is deleted: " + err.Error()})
+		}
+	}
 	for p, it := range s.items {
 		if it.settled {
 			continue
 		}
-		err := s.checkContent(it.public)
+		err := broken[it.unit.Key]
+		if err == nil {
+			err = s.checkContent(it.public)
+		}
 		if err == nil {
 			continue
 		}
@@ -72,6 +101,29 @@ func (s *Session) dropDamaged() ([]Note, error) {
 		lost = append(lost, Note{p, err.Error()})
 	}
 	return lost, nil
+}
+
+// checkGroup reads what a group of files is to consist of. s.mu is held.
+func (s *Session) checkGroup(u conda.Unit, deleted []string) error {
+	for _, p := range u.Members() {
+		if slices.Contains(deleted, p) {
+			continue
+		}
+		f := form{}
+		if it := s.items[p]; it != nil {
+			f = it.public
+		} else if b, err := entryIn(s.snap, s.uid, p); err != nil {
+			return err
+		} else if b == nil || s.removed[p] {
+			continue
+		} else {
+			f.entry = *b
+		}
+		if err := s.checkContent(f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkContent reads all blobs of a form.
@@ -476,12 +528,17 @@ func (o *listOp) settle(_ *Session, r *Report) error {
 	return nil
 }
 
-// listAt reads a list that is in the store.
+// listAt reads a list that is in the store. One that is lost is taken for an empty one:
+// there is nothing left of it to unite with.
 func (s *Session) listAt(e *index.Entry) ([]byte, error) {
 	if e == nil || e.Kind != index.KindFile || e.Size > maxText {
 		return nil, nil
 	}
-	return readAll(func() (*os.File, error) { return s.e.store.OpenBlob(e.Digest) })
+	b, err := readAll(func() (*os.File, error) { return s.e.store.OpenBlob(e.Digest) })
+	if fault.Is(err, fault.Corrupt) {
+		return nil, nil
+	}
+	return b, err
 }
 
 // settleDeletion notes that a deletion has been published, also for the next daemon:
