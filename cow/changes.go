@@ -42,7 +42,7 @@ func (v *View) changes() ([]Change, error) {
 	if v.upperDir == "" || v.closed {
 		return nil, nil
 	}
-	var l changeList
+	l := changeList{room: room{most: v.pathBytes}}
 	if err := v.changesIn(v.root, v.root.lower, "", &l); err != nil {
 		return nil, fault.New("list changes", "", fault.Other, err)
 	}

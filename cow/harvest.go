@@ -41,12 +41,12 @@ func (v *View) Harvest(path string) (*Harvest, error) {
 		return nil, fault.New("harvest", path, fault.Other, err)
 	}
 	h := &Harvest{Gen: v.gens.get(path)}
-	var room room
+	room := room{most: v.pathBytes}
 	err = v.visit(n, "", func(rel string, n *Node) error {
 		if err := room.take(rel); err != nil {
 			return err
 		}
-		e, err := v.harvestNode(join(path, rel), n)
+		e, err := v.harvestNode(path, rel, n)
 		e.Path = rel
 		h.Entries = append(h.Entries, e)
 		return err
@@ -60,7 +60,10 @@ func (v *View) Harvest(path string) (*Harvest, error) {
 
 // room bounds the memory that a list of paths takes: in a session, a client can make
 // more, longer and deeper ones than any package has.
-type room struct{ paths, bytes int64 }
+type room struct {
+	paths, bytes int64
+	most         int64 // bytes
+}
 
 const (
 	maxPaths     = 2 << 20
@@ -73,7 +76,7 @@ var errTooMuch = fault.New("", "", fault.Corrupt, fmt.Errorf("more than %d paths
 func (r *room) take(path string) error {
 	r.paths++
 	r.bytes += int64(len(path))
-	if r.paths > maxPaths || r.bytes > maxPathBytes {
+	if r.paths > maxPaths || r.bytes > r.most {
 		return errTooMuch
 	}
 	return nil
@@ -109,7 +112,7 @@ func (v *View) visit(n *Node, rel string, f func(rel string, n *Node) error) err
 	return nil
 }
 
-func (v *View) harvestNode(path string, n *Node) (HarvestEntry, error) {
+func (v *View) harvestNode(path, rel string, n *Node) (HarvestEntry, error) {
 	a, err := v.attr(n)
 	if err != nil {
 		return HarvestEntry{}, err
@@ -129,7 +132,7 @@ func (v *View) harvestNode(path string, n *Node) (HarvestEntry, error) {
 	case unix.S_IFREG:
 		e.Kind, e.Size = index.KindFile, a.Size
 		if n.upper {
-			e.Open = func() (*os.File, error) { return v.openByPath(path) }
+			e.Open = func() (*os.File, error) { return v.openByPath(join(path, rel)) }
 			break
 		}
 		obj := n.lower

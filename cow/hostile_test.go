@@ -62,13 +62,14 @@ func TestRestoreFollowsNoLink(t *testing.T) {
 // square of its length. A package that is one is refused, plain directories are
 // dropped, and both go without a descriptor for each level.
 func TestDeepTreesDoNotFillTheMemory(t *testing.T) {
-	const levels = 1600 // of 250 bytes: more than 256 MiB of paths
+	const levels, most = 400, 16 << 20 // of 250 bytes: more than 16 MiB of paths
 	f := makePackage(t, "tool-1.0-0", nil)
 	good := makePackage(t, "good-1.0-0", nil)
 	for name, top := range map[string]string{"in a package": "pkgs/" + f.dist + "/lib", "in a plain directory": "pkgs/plain"} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			pid, c := w.process()
+			c.v.pathBytes = most
 			c.install(good)
 			w.await()
 			c.extract(f)

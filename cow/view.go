@@ -71,18 +71,19 @@ import (
 //
 // Errors are a unix.Errno, or wrap what fault.Errno turns into one.
 type View struct {
-	upperDir string // "" for a read-only view
-	rootfd   int    // of upperDir
-	workfd   int    // of the directory beside it where things are prepared
-	uid, gid uint32
-	root     *Node
-	retired  atomic.Bool
-	refs     atomic.Int64  // handed out and not given back
-	tmp      atomic.Uint64 // numbers names in the work directory
-	dirs     dirCache
-	copies   sync.WaitGroup // copies being made without the lock
-	queue    queue
-	invalid  func(dir *Node, name string)
+	upperDir  string // "" for a read-only view
+	rootfd    int    // of upperDir
+	workfd    int    // of the directory beside it where things are prepared
+	uid, gid  uint32
+	root      *Node
+	retired   atomic.Bool
+	refs      atomic.Int64  // handed out and not given back
+	tmp       atomic.Uint64 // numbers names in the work directory
+	dirs      dirCache
+	copies    sync.WaitGroup // copies being made without the lock
+	queue     queue
+	pathBytes int64 // of a list of paths, at most; tests have less
+	invalid   func(dir *Node, name string)
 	// onListing is called before a directory is listed; see OpenDir.
 	onListing func(path string, cancel <-chan struct{}) bool
 	// onLocking is called before a lock file is made; see Approach.
@@ -134,6 +135,8 @@ func openView(src source, upperDir string, spaces []string, uid, gid uint32, eve
 		linked:   make(map[uint64]*Node),
 		handles:  make(map[*Handle]struct{}),
 		orphans:  make(map[int]struct{}),
+
+		pathBytes: maxPathBytes,
 	}
 	v.queue.deliver = events
 	obj := v.lower.root()

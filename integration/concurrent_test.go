@@ -12,8 +12,8 @@ import (
 	"condafs/internal/longrun"
 )
 
-// app is what most tests install: packages of all kinds, 16 with what they depend on, or 33.
-var app = specs("odd,lib11,pure07,old00", "app03")
+// app is what most tests install: packages of all kinds, 11 with what they depend on, or 33.
+var app = specs("odd,lib01,pure07,old00", "app03")
 
 // specs chooses between what tests install by default and in long runs.
 func specs(normal, long string) string {
