@@ -64,10 +64,11 @@ var fileWorks = []fileWork{
 }
 
 // RunFiles measures work on single files: natively, through the mount, and under `condafs run`. N, Size and Python of the
-// options do not count. What needs the kernel's caches dropped is left out for who is not root.
-func RunFiles(ctx context.Context, o Options, f FilesOptions) (*FilesReport, error) {
+// options do not count. What needs the kernel's caches dropped is left out for who is not root. It has show take the
+// report before it removes what was written.
+func RunFiles(ctx context.Context, o Options, f FilesOptions, show func(*FilesReport) error) error {
 	if err := o.complete(); err != nil {
-		return nil, err
+		return err
 	}
 	works := fileWorks
 	if os.Geteuid() != 0 {
@@ -80,7 +81,7 @@ func RunFiles(ctx context.Context, o Options, f FilesOptions) (*FilesReport, err
 			r.Figures = append(r.Figures, FilesFigure{Work: w.title, Place: p})
 		}
 	}
-	err := o.inScratch(func(dir string) error {
+	return o.inScratch(func(dir string) error {
 		b := &bench{o: o, scratch: dir}
 		for round := range o.Rounds {
 			order := slices.Clone(places)
@@ -99,17 +100,13 @@ func RunFiles(ctx context.Context, o Options, f FilesOptions) (*FilesReport, err
 				}
 			}
 		}
-		return nil
+		for i := range r.Figures {
+			g := &r.Figures[i]
+			g.Seconds = median(g.Samples)
+			g.Ratio = ratio(g.Seconds, r.Figures[i-i%len(places)].Seconds)
+		}
+		return show(r)
 	})
-	if err != nil {
-		return nil, err
-	}
-	for i := range r.Figures {
-		g := &r.Figures[i]
-		g.Seconds = median(g.Samples)
-		g.Ratio = ratio(g.Seconds, r.Figures[i-i%len(places)].Seconds)
-	}
-	return r, nil
 }
 
 // filesIn does all works in one place, with a store of its own, and returns how long each took.

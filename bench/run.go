@@ -72,16 +72,17 @@ type bench struct {
 	total   int
 }
 
-// Compare measures all places. An error means that it could not; clients that fail are in the report. Nothing is left
-// behind, no mount either, also when ctx ends.
-func Compare(ctx context.Context, o Options) (_ *Report, err error) {
+// Compare measures all places, and has show take the report, before it removes what was written, which can take minutes.
+// An error means that it could not, or is show's; clients that fail are in the report. Nothing is left behind, no mount
+// either, also when ctx ends.
+func Compare(ctx context.Context, o Options, show func(*Report) error) (err error) {
 	if err := o.complete(); err != nil {
-		return nil, err
+		return err
 	}
 	o.Progress("make packages", 0, 0)
 	lab, err := demo.NewLab(o.Size, o.Link)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, lab.Close()) }()
 	b := &bench{o: o, lab: lab, runs: map[key][]sample{}}
@@ -93,7 +94,7 @@ func Compare(ctx context.Context, o Options) (_ *Report, err error) {
 	if o.Link != (demo.Link{}) {
 		passes = coldOnly(passes)
 	}
-	err = o.inScratch(func(dir string) error {
+	return o.inScratch(func(dir string) error {
 		b.scratch, b.script = dir, filepath.Join(dir, "rattler_client.py")
 		if err := os.WriteFile(b.script, []byte(clients.Rattler), 0o600); err != nil {
 			return err
@@ -107,19 +108,15 @@ func Compare(ctx context.Context, o Options) (_ *Report, err error) {
 				return err
 			}
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	var keys []key
-	for _, p := range passes {
-		for _, w := range p.works {
-			keys = append(keys, key{p.client, p.place, w})
+		var keys []key
+		for _, p := range passes {
+			for _, w := range p.works {
+				keys = append(keys, key{p.client, p.place, w})
+			}
 		}
-	}
-	r.Figures = figures(keys, b.runs)
-	return r, nil
+		r.Figures = figures(keys, b.runs)
+		return show(r)
+	})
 }
 
 // pass makes its measurements on a new cache.

@@ -47,13 +47,13 @@ type StoreReport struct {
 }
 
 // RunStores fills a store of each size in turn and measures it through the condafs binary. N, Size and Python of the
-// options do not count.
-func RunStores(ctx context.Context, o Options, sizes []int) (*StoreReport, error) {
+// options do not count. It has show take the report before it removes what was written.
+func RunStores(ctx context.Context, o Options, sizes []int, show func(*StoreReport) error) error {
 	if err := o.complete(); err != nil {
-		return nil, err
+		return err
 	}
 	r := &StoreReport{Machine: machine(), Rounds: o.Rounds}
-	err := o.inScratch(func(dir string) error {
+	return o.inScratch(func(dir string) error {
 		samples, err := makeSamples(ctx, &o, dir)
 		if err != nil {
 			return err
@@ -65,12 +65,8 @@ func RunStores(ctx context.Context, o Options, sizes []int) (*StoreReport, error
 			}
 			r.Stores = append(r.Stores, *f)
 		}
-		return nil
+		return show(r)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return r, nil
 }
 
 // makeSamples has a client fill a plain package directory, and returns packages of 200 files in it, one for each round.

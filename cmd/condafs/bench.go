@@ -68,17 +68,19 @@ behind.`,
 			if p.Python, err = a.benchPython(cmd); err != nil {
 				return err
 			}
+			sound := true
 			b := a.newBar()
+			defer b.Close()
 			p.Progress = b.steps
-			r, err := bench.Compare(cmd.Context(), p)
-			b.Close()
+			err = bench.Compare(cmd.Context(), p, func(r *bench.Report) error {
+				sound = r.Sound()
+				b.Close()
+				return a.show(r, r.WriteTable)
+			})
 			if err != nil {
 				return err
 			}
-			if err := a.show(r, r.WriteTable); err != nil {
-				return err
-			}
-			if !r.Sound() {
+			if !sound {
 				return fault.New("bench", "", fault.Corrupt, errors.New("condafs broke environments here")).
 					WithHint("please report this with the output of --json")
 			}
@@ -115,13 +117,12 @@ prints medians and their ratios. As root it also reads with the kernel's caches 
 				return fault.New("bench", "", fault.Usage, errors.New("--files and --bytes must be at least 1"))
 			}
 			b := a.newBar()
+			defer b.Close()
 			p.Progress = b.steps
-			r, err := bench.RunFiles(cmd.Context(), p, f)
-			b.Close()
-			if err != nil {
-				return err
-			}
-			return a.show(r, r.WriteTable)
+			return bench.RunFiles(cmd.Context(), p, f, func(r *bench.FilesReport) error {
+				b.Close()
+				return a.show(r, r.WriteTable)
+			})
 		},
 	}
 	cmd.Flags().IntVar(&f.Files, "files", 20000, "small `files`, of up to 8 KiB")
@@ -163,13 +164,12 @@ the packages, committing one more, and the daemon's memory.`,
 				}
 			}
 			b := a.newBar()
+			defer b.Close()
 			p.Progress = b.steps
-			r, err := bench.RunStores(cmd.Context(), p, o.sizes)
-			b.Close()
-			if err != nil {
-				return err
-			}
-			return a.show(r, r.WriteTable)
+			return bench.RunStores(cmd.Context(), p, o.sizes, func(r *bench.StoreReport) error {
+				b.Close()
+				return a.show(r, r.WriteTable)
+			})
 		},
 	}
 	cmd.Flags().IntSliceVar(&o.sizes, "sizes", []int{100, 1000, 10000}, "stores of so many `packages`")
