@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"condafs/control"
 	"condafs/cow"
 	"condafs/fault"
@@ -118,9 +116,6 @@ func Run(ctx context.Context, c Config, ready Ready) (err error) {
 		return errors.Join(err, d.listener.Close(), engine.Close(context.WithoutCancel(ctx)))
 	}
 	return d.serve(ctx, func() error {
-		if err := d.answers(ctx); err != nil {
-			return err
-		}
 		if err := d.observe(); err != nil {
 			return err
 		}
@@ -188,7 +183,6 @@ type daemon struct {
 
 // How long parts of the end may take before the daemon goes without them.
 const (
-	answerTimeout   = 20 * time.Second // for the mount's first answer
 	unmountTimeout  = 3 * time.Second  // for the last requests after an unmount
 	shutdownTimeout = 10 * time.Second // for commands under way
 )
@@ -241,7 +235,7 @@ func (d *daemon) work(ctx context.Context) error {
 	log := d.config.Logger
 	d.scrub.Start()
 	defer d.keepSpace(ctx)()
-	rest := d.manager.Watch(d.roundTrip, d.works)
+	rest := d.manager.Watch(d.askMount, d.works)
 	defer func() { rest() }()
 	for {
 		select {
@@ -250,7 +244,7 @@ func (d *daemon) work(ctx context.Context) error {
 			d.manager.Reloading("handing over to " + u.report.To)
 			d.replace(ctx, u) // returns if it has failed
 			d.manager.Ready(d.works())
-			rest = d.manager.Watch(d.roundTrip, d.works)
+			rest = d.manager.Watch(d.askMount, d.works)
 			continue
 		case <-ctx.Done():
 			log.Info("stopping", "why", context.Cause(ctx).Error())
@@ -276,37 +270,6 @@ func (d *daemon) whoUnmounted() string {
 		return "condafs umount"
 	}
 	return "unmounted by somebody else"
-}
-
-// answers makes one real round trip through the kernel and back.
-func (d *daemon) answers(ctx context.Context) error {
-	done := make(chan error, 1)
-	go func() {
-		_, err := os.Lstat(filepath.Join(d.config.MountPoint, control.InfoName))
-		done <- err
-	}()
-	t := time.NewTimer(answerTimeout)
-	defer t.Stop()
-	select {
-	case err := <-done:
-		if err != nil {
-			return fault.New("mount", d.config.MountPoint, fault.Other, err)
-		}
-		return nil
-	case <-ctx.Done():
-		return fault.New("mount", d.config.MountPoint, fault.Canceled, context.Cause(ctx))
-	case <-t.C:
-		return fault.New("mount", d.config.MountPoint, fault.IO, fmt.Errorf("no answer in %v", answerTimeout))
-	}
-}
-
-// roundTrip asks the mount for what the kernel never answers by itself.
-func (d *daemon) roundTrip() error {
-	var st unix.Statfs_t
-	if err := unix.Statfs(d.config.MountPoint, &st); err != nil {
-		return fault.New("ask", d.config.MountPoint, fault.Other, err)
-	}
-	return nil
 }
 
 // works says in a line what the daemon does.

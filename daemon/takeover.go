@@ -175,7 +175,7 @@ func (t *Takeover) Run(c Config) (err error) {
 	d.engine.Continue()
 	d.upgraded.PauseMS = milliseconds(pause)
 	// As long as nobody is answered, the guard has reason to wait.
-	if err := d.roundTrip(); err != nil {
+	if err := d.askMount(); err != nil {
 		c.Logger.Warn("after the upgrade", "err", err.Error())
 	}
 	if err := handover.InheritGuard(t.st.Guard, t.st.GuardPID).Dismiss(); err != nil {

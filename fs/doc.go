@@ -25,6 +25,13 @@
 // file's native file itself (passthrough); see passthrough.go for the rules.
 // Elsewhere contents go through READ and WRITE and the kernel's page cache.
 //
+// # Never ask yourself
+//
+// A process that waits for its own mount's answer can neither be answered nor end once
+// it is killed: the thread that waits keeps the connection open. So nothing here, and
+// nothing in the daemon, makes a request of the mount; other processes do that for it.
+// The one exception is device.wake, for a moment, in an upgrade.
+//
 // # Locks
 //
 // Byte-range locks and flocks are the kernel's own: a node has one inode in the

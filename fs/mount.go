@@ -10,7 +10,6 @@ import (
 
 	"condafs/cow"
 	"condafs/fault"
-	"condafs/internal/failpoint"
 )
 
 // fsName is the source and the subtype of the mount: "condafs … fuse.condafs" in
@@ -85,11 +84,7 @@ func Mount(engine *cow.Engine, o MountOptions) (*Server, error) {
 	s := &Server{mountPoint: mp, direct: direct(), fs: f, done: make(chan struct{})}
 	f.device.start()
 	s.serve()
-	err = neverPoll(mp)
-	if err == nil {
-		s.abort, err = connection(mp)
-	}
-	if err != nil {
+	if s.abort, err = connection(mp); err != nil {
 		return nil, fault.New("mount", mp, fault.Other, errors.Join(err, s.Unmount(true)))
 	}
 	return s, nil
@@ -109,23 +104,6 @@ func (s *Server) serve() {
 			s.fs.log.Warn("cannot close the connection", "error", err)
 		}
 	}()
-}
-
-// neverPoll makes the kernel ask for a poll, once, and learn that we know none. Go's
-// runtime polls files that it opens, in a way that stops a whole processor of its
-// scheduler: a process that opens files of its own mount, as tests do, would stop
-// those that have to answer.
-func neverPoll(mountPoint string) error {
-	fd, err := unix.Open(filepath.Join(mountPoint, infoName), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	_, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-	if err == unix.EINTR {
-		err = nil
-	}
-	failpoint.Hit(failpoint.MountPolled, "")
-	return errors.Join(err, unix.Close(fd))
 }
 
 // statfs asks the mount for what the kernel never answers by itself.

@@ -98,21 +98,28 @@ func mountedAt(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	typ, _, err := lookUpMount(path)
+	return typ, err
+}
+
+// lookUpMount returns the type and the device number of what is mounted at a path without links; both are empty if
+// nothing is. It does not ask that mount for anything.
+func lookUpMount(path string) (typ, device string, err error) {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	defer f.Close()
-	typ := ""
 	for sc := bufio.NewScanner(f); sc.Scan(); {
 		// 36 35 98:0 /root /mount/point options… - type source superoptions
 		mount, super, ok := strings.Cut(sc.Text(), " - ")
 		fields := strings.Fields(mount)
 		if ok && len(fields) > 4 && unescape.Replace(fields[4]) == path {
 			typ, _, _ = strings.Cut(super, " ") // the last one is on top
+			device = fields[2]
 		}
 	}
-	return typ, nil
+	return typ, device, nil
 }
 
 // unescape undoes how mountinfo writes blanks and backslashes.

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+
 	"condafs/fault"
 )
 
@@ -100,13 +101,18 @@ func (s *Server) hangUp() {
 
 func (s *Server) finish() { s.once.Do(func() { close(s.done) }) }
 
-// connection names the control file of a mount's connection, by its device number.
+// connection names the control file of a mount's connection, by its device number. It
+// does not ask the mount: see doc.go.
 func connection(mountPoint string) (string, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(mountPoint, &st); err != nil {
+	_, device, err := lookUpMount(mountPoint)
+	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("/sys/fs/fuse/connections/%d/abort", unix.Minor(st.Dev)), nil
+	_, minor, ok := strings.Cut(device, ":")
+	if !ok {
+		return "", fmt.Errorf("%s is not among the mounts", mountPoint)
+	}
+	return "/sys/fs/fuse/connections/" + minor + "/abort", nil
 }
 
 // Unmount takes a mount away whose daemon may be dead.

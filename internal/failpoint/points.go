@@ -69,9 +69,6 @@ const (
 	CloseMarked     Point = "close.marked"     // the store is marked as closed
 )
 
-// Mounting.
-const MountPolled Point = "mount.polled" // the daemon has a file of its own mount open
-
 // Another program takes the daemon's place.
 const (
 	UpgradePaused  Point = "upgrade.paused"  // nothing goes on any more

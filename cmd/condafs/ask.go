@@ -1,0 +1,17 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"condafs/daemon"
+)
+
+// askCommand is what the daemon starts to see whether its mount answers.
+func (a *app) askCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    daemon.AskCommand + " MOUNTPOINT",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE:   func(_ *cobra.Command, args []string) error { return daemon.Ask(args[0]) },
+	}
+}
