@@ -18,7 +18,7 @@ var handedOver = []struct {
 		"mu ctx stop waits unwait closed paused running idle flights counts"}, // of flights, what sessions are on the way with
 	{Session{}, "id uid gid start explicit foreign started snap hold view ticket rattlerTicket suspended state members lastUse killed outcome report failure jobs items stalled held trees removed pins recorded gone",
 		"e", "once work publishing recording awaiting changed mu"},
-	{View{}, "root retired gained gens markedUnseen handles lent", "upperDir rootfd workfd uid gid refs tmp dirs invalid onListing onLocking onReading lower linked orphans account",
+	{View{}, "root retired gained gens markedUnseen handles lent", "upperDir rootfd workfd uid gid refs tmp dirs invalid onListing onLocking onReading lower linked orphans account pathBytes",
 		"copies queue mu closed removing hmu"},
 	{Node{}, "id typ ino refs links lower upper names mark linked split away orphan last", "view children handles", "copying dropped pins"},
 	{Handle{}, "n f writable lower passthrough", "", "released"},
