@@ -178,6 +178,9 @@ func (v *View) unregister(h *Handle) {
 		}
 	}
 	v.hmu.Unlock()
+	if len(n.links) == 0 && n != v.root && h.lower == nil {
+		v.outlive(n, h)
+	}
 	v.account.closed(1)
 	if h.writable {
 		v.touched(n)

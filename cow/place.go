@@ -104,6 +104,21 @@ func (v *View) orphaned(n *Node) error {
 	return nil
 }
 
+// outlive keeps the native file of a node without a name whose handle is about to be closed,
+// and had been enough so far: the kernel may know the node, and open it once more, until
+// it forgets it. v.mu is held for writing.
+func (v *View) outlive(n *Node, h *Handle) {
+	v.hmu.Lock()
+	kept := v.closed || n.orphan >= 0 || len(n.handles) > 0 || len(v.orphans) >= maxOrphans
+	v.hmu.Unlock()
+	if kept || !n.upper || n.refs.Load() <= 0 {
+		return
+	}
+	if fd, err := openat(unix.AT_FDCWD, procPath(int(h.f.Fd()), ""), unix.O_PATH, 0); err == nil {
+		v.keepOrphan(n, fd)
+	}
+}
+
 // keepOrphan keeps a descriptor of a node without a name. v.mu is held for writing.
 func (v *View) keepOrphan(n *Node, fd int) {
 	n.orphan = fd

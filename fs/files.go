@@ -21,9 +21,7 @@ func (f *fileSystem) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.Ope
 		if in.Flags&(unix.O_ACCMODE|unix.O_TRUNC) != unix.O_RDONLY {
 			return fuse.EROFS
 		}
-		// The daemon itself has it open for a moment. If it is killed then, its last thread
-		// must not send a FLUSH, which nobody would answer: the mount would hang for ever.
-		out.OpenFlags = fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH
+		out.OpenFlags = fuse.FOPEN_KEEP_CACHE
 		return fuse.OK
 	}
 	nd := f.find(in.NodeId)
