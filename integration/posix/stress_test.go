@@ -31,7 +31,7 @@ func TestStress(t *testing.T) {
 	}
 	compare(t, "stress-ng", func(p *place) (results, error) {
 		all := results{}
-		for group := range slices.Chunk(names, together) {
+		run := func(seconds int, group []string) error {
 			args := []string{program, "--verify", "--metrics", "--temp-path", ".", "--timeout", strconv.Itoa(seconds), "--hdd-bytes", "16m",
 				"--iomix-bytes", "8m", "--fallocate-bytes", "16m", "--sync-file-bytes", "8m", "--filename-opts", "posix"}
 			for _, s := range group {
@@ -43,10 +43,21 @@ func TestStress(t *testing.T) {
 				}
 				return stressResults(out)
 			})
-			if err != nil {
+			maps.Copy(all, r)
+			return err
+		}
+		for group := range slices.Chunk(names, together) {
+			if err := run(seconds, group); err != nil {
 				return nil, err
 			}
-			maps.Copy(all, r)
+		}
+		// On a busy machine, one of many may have come to nothing.
+		for _, name := range slices.Sorted(maps.Keys(all)) {
+			if all[name].verdict == "skip" {
+				if err := run(max(seconds, 10), []string{name}); err != nil {
+					return nil, err
+				}
+			}
 		}
 		return all, nil
 	})
