@@ -37,7 +37,7 @@ func TestStress(t *testing.T) {
 			for _, s := range group {
 				args = append(args, "--"+s, "1")
 			}
-			r, err := output(p.command("stress-ng-"+group[0], args...), func(out string) results {
+			r, err := output(p.command("stress-ng-"+strconv.Itoa(len(group))+"-"+group[0], args...), func(out string) results {
 				if *long > 0 {
 					t.Logf("%s:\n%s", p.name, strings.Join(stressLine.FindAllString(out, -1), "\n"))
 				}
