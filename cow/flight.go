@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"condafs/conda"
+	"condafs/fault"
 	"condafs/index"
 )
 
@@ -345,6 +346,13 @@ func (s *Session) holdGained() {
 			t, err := sealedSource{pinned{s.snap, s.e.store}, s}.Tree(e.Digest)
 			if err != nil {
 				s.e.log.Warn("a package that a session has seen is lost", "session", s.id, "path", path, "error", err)
+				// The power failed before it was durable. Nobody who has seen it lives, and the session
+				// could not even be ended as long as its view shows it.
+				if fault.Is(err, fault.Corrupt) {
+					if err := s.view.loseGained(path); err != nil {
+						s.e.log.Warn("it could not be forgotten", "session", s.id, "path", path, "error", err)
+					}
+				}
 				continue
 			}
 			f.tree = t

@@ -159,6 +159,13 @@ func (v *View) gainedEntries() map[string]index.Entry {
 	return all
 }
 
+// loseGained forgets what was gained at a path, and is lost. Nobody has looked at the view yet.
+func (v *View) loseGained(path string) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.gained.record(gainRecord{Path: []byte(path), Drop: true})
+}
+
 func (g *gained) empty() bool { return len(g.dirs) == 0 }
 
 // get returns what was gained at a name and can be seen unless the overlay hides it.
