@@ -178,7 +178,7 @@ func (v *View) unregister(h *Handle) {
 		}
 	}
 	v.hmu.Unlock()
-	if len(n.links) == 0 && n != v.root && h.lower == nil {
+	if len(n.links) == 0 && h.lower == nil {
 		v.outlive(n, h)
 	}
 	v.account.closed(1)

@@ -2,28 +2,15 @@ package daemon
 
 import (
 	"bytes"
-	"errors"
+	"fmt"
 	"os/exec"
-	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"condafs/fault"
 )
 
 // AskCommand is the command that a program is started with to ask a mount whether it
-// answers, by [Ask].
+// answers, by [fs.Ask].
 const AskCommand = "ask"
-
-// Ask makes one real round trip through the kernel and the daemon of a mount and back. It
-// waits for as long as that takes.
-func Ask(mountPoint string) error {
-	var st unix.Statfs_t // the kernel never answers this by itself
-	if err := unix.Statfs(mountPoint, &st); err != nil {
-		return fault.New("ask", mountPoint, fault.Other, err)
-	}
-	return nil
-}
 
 // askMount has another process do that. If we did it ourselves, and hung, nobody could
 // even kill us: see package fs.
@@ -34,7 +21,7 @@ func (d *daemon) askMount() error {
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Run(); err != nil {
-		return fault.New("ask", d.config.MountPoint, fault.Other, errors.Join(err, errors.New(strings.TrimSpace(stderr.String()))))
+		return fault.New("ask", d.config.MountPoint, fault.Other, fmt.Errorf("%w: %s", err, bytes.TrimSpace(stderr.Bytes())))
 	}
 	return nil
 }

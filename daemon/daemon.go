@@ -56,7 +56,7 @@ type Config struct {
 	Signals *handover.Signals
 }
 
-// Ready is called once the mount answers.
+// Ready is called once requests of the mount are served.
 type Ready func()
 
 // Run mounts, serves, and returns when the daemon has been stopped: nil after an

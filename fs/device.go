@@ -28,9 +28,9 @@ type device struct {
 	raw    syscall.RawConn // keeps the descriptor open for as long as a call uses it
 	log    *slog.Logger
 	server *fuse.ProtocolServer
-	stir   func() error // has the kernel send a request, and waits for the answer
-	hello  []byte       // the kernel's first request, INIT, which comes once in the life of a mount
-	answer []byte       // ours
+	mount  string // its mount point, to have the kernel send a request
+	hello  []byte // the kernel's first request, INIT, which comes once in the life of a mount
+	answer []byte // ours
 
 	requests requests
 
@@ -87,10 +87,10 @@ var (
 	smallBuffers = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
 )
 
-// newDevice makes a device of a connection, and of what has the kernel send a request over it.
-func newDevice(fd int, server *fuse.ProtocolServer, stir func() error, log *slog.Logger) (*device, error) {
+// newDevice makes a device of the connection of a mount.
+func newDevice(fd int, server *fuse.ProtocolServer, mountPoint string, log *slog.Logger) (*device, error) {
 	d := &device{
-		file: os.NewFile(uintptr(fd), fuseDevice), server: server, stir: stir, log: log,
+		file: os.NewFile(uintptr(fd), fuseDevice), server: server, mount: mountPoint, log: log,
 		working: make(map[uint64]struct{}), changed: make(chan struct{}), gone: make(chan struct{}),
 	}
 	var err error
@@ -385,7 +385,7 @@ func (d *device) pause(patience time.Duration) bool {
 // its answer, which comes from the reader that it wakes or, if another request was
 // quicker, from whoever serves next; it does not outlive this process's program.
 func (d *device) wake() {
-	err := d.stir()
+	err := Ask(d.mount)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.waking--

@@ -189,7 +189,7 @@ func Resume(engine *cow.Engine, refs *cow.Refs, img *Image, o MountOptions) (*Se
 	f := newFileSystem(engine, o.Logger, info, o.Store)
 	f.born = img.Born
 	f.passthrough.Store(img.Passthrough)
-	if f.device, err = newDevice(img.FD, f.protocol(), statfs(img.MountPoint), o.Logger); err != nil {
+	if f.device, err = newDevice(img.FD, f.protocol(), img.MountPoint, o.Logger); err != nil {
 		return nil, fault.New(op, img.MountPoint, fault.Other, err)
 	}
 	f.device.hello, f.device.answer = img.Hello, img.Answer

@@ -105,7 +105,7 @@ func TestEveryFieldIsHandedOver(t *testing.T) {
 	}{
 		{Server{}, "mountPoint abort fs", "direct", "done once"},
 		{fileSystem{}, "device born nodes files dirs passthrough notify", "RawFileSystem engine log uid gid info store head", ""},
-		{device{}, "file hello answer", "raw stir log server", "mu readers waiting waking paused dead working changed gone requests"},
+		{device{}, "file hello answer", "raw mount log server", "mu readers waiting waking paused dead working changed gone requests"},
 		{node{}, "id refs over open", "tree view valid private", ""},
 		{openState{}, "handles backing bypassed cached", "", "mu"},
 		{backing{}, "id file", "", ""},

@@ -73,7 +73,7 @@ func Mount(engine *cow.Engine, o MountOptions) (*Server, error) {
 	if err != nil {
 		return nil, explain(mp, err)
 	}
-	if f.device, err = newDevice(fd, f.protocol(), statfs(mp), o.Logger); err != nil {
+	if f.device, err = newDevice(fd, f.protocol(), mp, o.Logger); err != nil {
 		return nil, fault.New("mount", mp, fault.Other, errors.Join(err, unmount(mp, direct(), true)))
 	}
 	flags, err := f.device.greet()
@@ -106,12 +106,13 @@ func (s *Server) serve() {
 	}()
 }
 
-// statfs asks the mount for what the kernel never answers by itself.
-func statfs(mountPoint string) func() error {
-	return func() error {
-		var st unix.Statfs_t
-		return unix.Statfs(mountPoint, &st)
+// Ask makes one real round trip through the kernel and the daemon of a mount and back. It waits for as long as that takes.
+func Ask(mountPoint string) error {
+	var st unix.Statfs_t // the kernel never answers this by itself
+	if err := unix.Statfs(mountPoint, &st); err != nil {
+		return fault.New("ask", mountPoint, fault.Other, err)
 	}
+	return nil
 }
 
 // direct reports whether we mount by mount(2) ourselves: fusermount3 is for those who may not.

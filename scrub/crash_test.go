@@ -15,6 +15,7 @@ import (
 	"condafs/index"
 	"condafs/internal/failpoint"
 	"condafs/internal/longrun"
+	"condafs/internal/storetest"
 )
 
 // TestKilledInScrub kills a daemon at each moment in which its scrub changes something: the first or a later time that it comes there, or
@@ -23,7 +24,7 @@ func TestKilledInScrub(t *testing.T) {
 	const files, copied, damaged = 24, 4, 8 // of those that are damaged, the first can be had again
 	const foreign = 2                       // lie in a blob's place, which is missing then
 	const found = damaged + foreign
-	store := openStore(t, filepath.Join(t.TempDir(), "store"))
+	store := storetest.Open(t)
 	fill(t, store, files)
 	copies(t, store, 0, copied)
 	for i := range damaged {
@@ -88,7 +89,7 @@ func TestKilledInScrub(t *testing.T) {
 	}
 	for i, d := range deaths {
 		t.Run(fmt.Sprint(i, " ", d.at), func(t *testing.T) {
-			store := openStore(t, d.dir)
+			store := storetest.OpenIn(t, d.dir)
 			before, err := store.ScrubState()
 			if err != nil {
 				t.Fatal(err)

@@ -19,24 +19,11 @@ import (
 	"condafs/fault"
 	"condafs/hashing"
 	"condafs/index"
+	"condafs/internal/storetest"
 	"condafs/repair"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
-
-func openStore(t *testing.T, dir string) *index.Store {
-	t.Helper()
-	s, err := index.Open(dir, index.Options{Logger: quiet})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
-}
 
 func content(i int) string { return strings.Repeat(fmt.Sprint("file ", i, " "), 3000) }
 
@@ -149,7 +136,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 }
 
 func TestPass(t *testing.T) {
-	store := openStore(t, filepath.Join(t.TempDir(), "store"))
+	store := storetest.Open(t)
 	fill(t, store, 40)
 	copies(t, store, 0, 30)
 	s := start(t, store, Options{})
@@ -240,7 +227,7 @@ func TestGoesOn(t *testing.T) {
 	if err := store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	store = openStore(t, dir)
+	store = storetest.OpenIn(t, dir)
 	again := start(t, store, Options{})
 	p := now(t, again)
 	if !p.Started.Equal(st.Pass.Started) || p.Found != 1 || p.Mended != 1 || p.Blobs != 60 || p.Bytes <= st.Pass.Bytes {
@@ -257,7 +244,7 @@ func TestGoesOn(t *testing.T) {
 }
 
 func TestStopAndStart(t *testing.T) {
-	store := openStore(t, filepath.Join(t.TempDir(), "store"))
+	store := storetest.Open(t)
 	fill(t, store, 30)
 	s := start(t, store, Options{Rate: 100_000, Every: time.Hour})
 	eventually(t, "it reads", func() bool { st := s.Status(); return st.Running && st.Pass.Bytes > 0 })
@@ -277,7 +264,7 @@ func TestStopAndStart(t *testing.T) {
 }
 
 func TestSchedule(t *testing.T) {
-	store := openStore(t, filepath.Join(t.TempDir(), "store"))
+	store := storetest.Open(t)
 	fill(t, store, 3)
 	s := start(t, store, Options{Rate: 1 << 40, Every: time.Hour, Delay: 50 * time.Millisecond})
 	if st := s.Status(); st.Running || st.Last != nil || st.Pass != nil {
@@ -297,7 +284,7 @@ func TestSchedule(t *testing.T) {
 
 // It never reads more than the rate allows, but for what it may read at once.
 func TestRate(t *testing.T) {
-	store := openStore(t, filepath.Join(t.TempDir(), "store"))
+	store := storetest.Open(t)
 	fill(t, store, 40)
 	const perSecond = 400_000
 	begun := time.Now()
@@ -325,7 +312,7 @@ func TestRate(t *testing.T) {
 
 // Who waits does not wait for the rate.
 func TestNowIsFast(t *testing.T) {
-	store := openStore(t, filepath.Join(t.TempDir(), "store"))
+	store := storetest.Open(t)
 	fill(t, store, 40)
 	s := start(t, store, Options{Rate: 1, Every: time.Hour})
 	eventually(t, "it reads", func() bool { return s.Status().Running })
@@ -336,7 +323,7 @@ func TestNowIsFast(t *testing.T) {
 
 // When nobody waits any more, and nothing is read otherwise, the pass stands still.
 func TestNowIsGivenUp(t *testing.T) {
-	store := openStore(t, filepath.Join(t.TempDir(), "store"))
+	store := storetest.Open(t)
 	fill(t, store, 40)
 	flip(t, blobFile(store, 0))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -363,7 +350,7 @@ func TestNowIsGivenUp(t *testing.T) {
 
 // What could not be mended is found again, since it was put aside.
 func TestMendFails(t *testing.T) {
-	store := openStore(t, filepath.Join(t.TempDir(), "store"))
+	store := storetest.Open(t)
 	fill(t, store, 5)
 	copies(t, store, 3, 4)
 	flip(t, blobFile(store, 3))
@@ -394,7 +381,7 @@ func TestMendFails(t *testing.T) {
 
 // However much is damaged, mending has a bounded share of the time.
 func TestMendingHasItsShare(t *testing.T) {
-	store := openStore(t, filepath.Join(t.TempDir(), "store"))
+	store := storetest.Open(t)
 	fill(t, store, 60)
 	for i := range 60 {
 		flip(t, blobFile(store, i))
@@ -421,7 +408,7 @@ func TestMendingHasItsShare(t *testing.T) {
 // What a client finds damaged is mended for the next one, and what cannot be is looked for
 // once.
 func TestSuspect(t *testing.T) {
-	store := openStore(t, filepath.Join(t.TempDir(), "store"))
+	store := storetest.Open(t)
 	fill(t, store, 8)
 	copies(t, store, 0, 6)
 	old := store.PinHead()

@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"condafs/daemon"
+	"condafs/fs"
 )
 
 // askCommand is what the daemon starts to see whether its mount answers.
@@ -12,6 +13,6 @@ func (a *app) askCommand() *cobra.Command {
 		Use:    daemon.AskCommand + " MOUNTPOINT",
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
-		RunE:   func(_ *cobra.Command, args []string) error { return daemon.Ask(args[0]) },
+		RunE:   func(_ *cobra.Command, args []string) error { return fs.Ask(args[0]) },
 	}
 }

@@ -466,14 +466,7 @@ func TestTerminal(t *testing.T) {
 	h := mounted(t)
 	master, slave := pty(t)
 	cmd := h.command("run", "--", "sh", "-c", `n=0; trap 'n=$((n+1)); echo INT $n' INT; trap 'echo END $n; exit 4' QUIT; echo ready; while :; do sleep 0.05; done`)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := slave.Close(); err != nil {
-		t.Fatal(err)
-	}
+	startOn(t, cmd, slave)
 	lines := bufio.NewScanner(master)
 	expect := func(want string) {
 		t.Helper()
@@ -524,6 +517,19 @@ func pty(t *testing.T) (master, slave *os.File) {
 		t.Fatal(err)
 	}
 	return master, slave
+}
+
+// startOn starts a command whose terminal is slave, and which has that to itself.
+func startOn(t *testing.T, cmd *exec.Cmd, slave *os.File) {
+	t.Helper()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := slave.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestKilledRunner kills the runner: its command goes on, and the session ends with it.

@@ -12,7 +12,13 @@ import (
 // Open makes a store that is closed when the test ends.
 func Open(t testing.TB) *index.Store {
 	t.Helper()
-	s, err := index.Open(filepath.Join(t.TempDir(), "store"), index.Options{Logger: slog.New(slog.DiscardHandler)})
+	return OpenIn(t, filepath.Join(t.TempDir(), "store"))
+}
+
+// OpenIn is Open for the store of a directory.
+func OpenIn(t testing.TB, dir string) *index.Store {
+	t.Helper()
+	s, err := index.Open(dir, index.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
