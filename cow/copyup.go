@@ -220,7 +220,9 @@ func (v *View) copyUpDir(n *Node) error {
 	return nil
 }
 
-// copyUpLink copies a symbolic link up. v.mu is held for writing.
+// copyUpLink copies a symbolic link up. It shows the number of its copy from then on: a
+// link can't have a mark, and each of its names, in whatever directory that is looked up
+// again, must show the same number. v.mu is held for writing.
 func (v *View) copyUpLink(n *Node) error {
 	if len(n.links) == 0 {
 		return unix.ENOENT
@@ -234,15 +236,20 @@ func (v *View) copyUpLink(n *Node) error {
 	if err := unix.Symlinkat(n.lower.Link, v.workfd, tmp); err != nil {
 		return err
 	}
-	t := unix.NsecToTimespec(n.lower.Mtime)
-	err := setTimes(v.workfd, tmp, t, t)
+	var st unix.Stat_t
+	err := fstatat(v.workfd, tmp, &st)
 	if err == nil {
-		err = v.moveIn(n.links[0], tmp, upperName{typ: n.typ, ino: n.ino})
+		t := unix.NsecToTimespec(n.lower.Mtime)
+		err = setTimes(v.workfd, tmp, t, t)
+	}
+	if err == nil {
+		err = v.moveIn(n.links[0], tmp, upperName{typ: n.typ, ino: st.Ino})
 	}
 	if err != nil {
 		v.discard(tmp)
 		return err
 	}
+	n.ino = st.Ino
 	v.inOverlay(n, mark{})
 	return nil
 }

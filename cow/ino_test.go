@@ -1,6 +1,7 @@
 package cow
 
 import (
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -59,4 +60,24 @@ func TestSealedNodeLendsItsNumber(t *testing.T) {
 		t.Errorf("it shows %d, and %v are lent", n.ino, r.v.lent)
 	}
 	r.v.Forget(n, 1)
+}
+
+// The names of a symbolic link that has been copied up show one number, whichever of
+// their directories has been forgotten meanwhile.
+func TestNamesOfACopiedUpLinkShowOneNumber(t *testing.T) {
+	r := newRig(t)
+	dir, err := r.node("pkgs")
+	check(t, err)
+	check(t, r.link("pkgs/a-1-0/lib/libz.so", "pkgs/new"))
+	first, err := r.stat("pkgs/a-1-0/lib/libz.so")
+	check(t, err)
+	second, err := r.stat("pkgs/new")
+	check(t, err)
+	list, err := r.v.ReadDir(dir)
+	check(t, err)
+	i := slices.IndexFunc(list, func(e Dirent) bool { return e.Name == "new" })
+	if first.Ino != second.Ino || i < 0 || list[i].Ino != first.Ino {
+		t.Errorf("the names show %d and %d, the listing %v", first.Ino, second.Ino, list)
+	}
+	r.v.Forget(dir, 1)
 }
