@@ -98,6 +98,9 @@ const InfoName = ".condafs"
 // ErrDead is the cause when a mount is there and its daemon isn't.
 var ErrDead = errors.New("it has died and left its mount behind")
 
+// ErrHangs is the cause when a daemon seems to be there and gives no answer.
+var ErrHangs = errors.New("the mount has not answered")
+
 // answerTimeout is how long a mount may take to answer. A healthy one needs less
 // than a millisecond.
 const answerTimeout = 20 * time.Second
@@ -120,7 +123,7 @@ func ReadInfo(point string) (Info, error) {
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return Info{}, fault.New(op, point, fault.NotMounted, fmt.Errorf("the mount has not answered for %v", answerTimeout)).
+		return Info{}, fault.New(op, point, fault.NotMounted, fmt.Errorf("%w for %v", ErrHangs, answerTimeout)).
 			WithHint("`condafs umount --lazy " + point + "` gives it up")
 	case r := <-done:
 		switch {

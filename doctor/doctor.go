@@ -49,9 +49,9 @@ type Patient struct {
 // Examine looks at everything.
 func (p *Patient) Examine() []Finding {
 	l := p.system()
-	mounts, mounted := p.mounts()
+	mounts, mounted, seen := p.mounts()
 	l = append(l, mounts...)
-	l = append(l, p.places(mounted)...)
+	l = append(l, p.places(mounted, seen)...)
 	l = append(l, p.space(mounted)...)
 	l = append(l, p.clients(mounted)...)
 	return l

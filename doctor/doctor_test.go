@@ -78,6 +78,15 @@ func TestFindings(t *testing.T) {
 				return control.Info{}, fault.New("", "", fault.NotMounted, control.ErrDead)
 			}
 		}, Wrong, "Transport endpoint is not connected", "condafs mount /m"},
+		"a daemon that hangs": {func(t *testing.T, p *Patient, _ map[string]string) {
+			p.Info = func(string) (control.Info, error) {
+				return control.Info{}, fault.New("find", "/m", fault.NotMounted, control.ErrHangs).WithHint("condafs umount --lazy /m")
+			}
+			p.Place = func(string, bool) error {
+				t.Error("the mount is asked once more")
+				return nil
+			}
+		}, Wrong, "has not answered", "condafs umount --lazy /m"},
 		"another user's mount": {func(_ *testing.T, p *Patient, _ map[string]string) {
 			p.MountPoint = "/other"
 			p.Info = func(string) (control.Info, error) {

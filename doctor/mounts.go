@@ -10,14 +10,13 @@ import (
 	"condafs/control"
 )
 
-// mounts looks at what is mounted, and returns those that answer.
-func (p *Patient) mounts() (l []Finding, mounted map[string]control.Info) {
-	mounted = make(map[string]control.Info)
+// mounts looks at what is mounted, and returns those that answer, and all that there are.
+func (p *Patient) mounts() (l []Finding, mounted map[string]control.Info, seen map[string]bool) {
+	mounted, seen = make(map[string]control.Info), make(map[string]bool)
 	list, err := p.Mounts()
 	if err != nil {
-		return []Finding{complaint("mounts", err)}, mounted
+		return []Finding{complaint("mounts", err)}, mounted, seen
 	}
-	seen := make(map[string]bool)
 	for _, m := range list {
 		if m.Type != control.FSType || m.Root != "/" || seen[m.Point] {
 			continue
@@ -36,7 +35,7 @@ func (p *Patient) mounts() (l []Finding, mounted map[string]control.Info) {
 			l = append(l, p.daemon(m.Point, info))
 		}
 	}
-	return l, mounted
+	return l, mounted, seen
 }
 
 // daemon looks at one that answers.
@@ -56,17 +55,14 @@ func (p *Patient) daemon(point string, info control.Info) Finding {
 	return f
 }
 
-// places looks at the mount point, unless it is in use as it should be.
-func (p *Patient) places(mounted map[string]control.Info) []Finding {
-	if _, ok := mounted[p.MountPoint]; ok {
+// places looks at the mount point, unless something has been told of a mount there: one that hangs must not be asked.
+func (p *Patient) places(mounted map[string]control.Info, seen map[string]bool) []Finding {
+	if seen[p.MountPoint] {
 		return nil
 	}
 	check := "mount point " + p.MountPoint
 	if _, err := os.Lstat(p.MountPoint); errors.Is(err, os.ErrNotExist) {
 		return []Finding{{Check: check, State: Fine, What: "it is not there yet; `condafs mount` without arguments makes it"}}
-	}
-	if _, err := p.Info(p.MountPoint); errors.Is(err, control.ErrDead) {
-		return nil // told already
 	}
 	if err := p.Place(p.MountPoint, p.AllowOther); err != nil {
 		return []Finding{complaint(check, err)}

@@ -2,8 +2,6 @@ package fs
 
 import (
 	"errors"
-	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -92,27 +90,13 @@ func (s *Server) hangUp() {
 		return
 	case <-time.After(hangUpAfter):
 	}
-	if err := os.WriteFile(s.abort, []byte("1"), 0); err != nil {
+	if err := abortConnection(s.abort); err != nil {
 		s.fs.log.Info("another mount namespace keeps a copy of the mount", "mount", s.mountPoint, "error", err)
 		s.finish()
 	}
 }
 
 func (s *Server) finish() { s.once.Do(func() { close(s.done) }) }
-
-// connection names the control file of a mount's connection, by its device number. It
-// does not ask the mount: see doc.go.
-func connection(mountPoint string) (string, error) {
-	_, device, err := lookUpMount(mountPoint)
-	if err != nil {
-		return "", err
-	}
-	_, minor, ok := strings.Cut(device, ":")
-	if !ok {
-		return "", fmt.Errorf("%s is not among the mounts", mountPoint)
-	}
-	return "/sys/fs/fuse/connections/" + minor + "/abort", nil
-}
 
 // Unmount takes a mount away whose daemon may be dead.
 func Unmount(mountPoint string, lazy bool) error {

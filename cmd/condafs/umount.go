@@ -26,6 +26,7 @@ the rest is dropped), unmount, and wait until the daemon has gone.
 
 A mount that is in use stays, and its users are named. With --lazy it goes all the
 same; who still has files open there three seconds later gets errors from then on.
+A mount whose daemon hangs goes with --lazy, too; who waits for it gets errors at once.
 What a dead daemon has left behind is taken away in either case. Without MOUNTPOINT
 it is the one that condafs mount would use: see condafs config.`,
 		Example: "  condafs umount ~/conda-cache\n  condafs umount --lazy /conda-cache",
@@ -61,6 +62,10 @@ func (a *app) stop(ctx context.Context, mount string, lazy bool) (*control.Stopp
 	if errors.Is(err, control.ErrDead) {
 		// And so is every file that was open there.
 		return &control.Stopped{MountPoint: mount}, heal(mount)
+	}
+	if lazy && errors.Is(err, control.ErrHangs) {
+		a.warn("the daemon of %s does not answer, and is given up: who waits for it gets errors; it ends by itself once it goes on", mount)
+		return &control.Stopped{MountPoint: mount}, fs.GiveUp(mount)
 	}
 	if err != nil {
 		return nil, err
