@@ -76,13 +76,20 @@ func (v *View) ReadDir(dir *Node) ([]Dirent, error) {
 	if err != errExclusive {
 		return list, err
 	}
-	v.mu.Lock()
-	err = v.loadNames(dir)
-	v.mu.Unlock()
-	if err != nil {
+	if err := v.ensureNames(dir); err != nil {
 		return nil, err
 	}
 	return v.ReadDir(dir)
+}
+
+// ensureNames reads what the overlay has in a directory, unless that has been done, or the directory is gone, by now.
+func (v *View) ensureNames(dir *Node) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if err := v.checkDir(dir); err != nil || !dir.upper || dir.names != nil {
+		return nil // ReadDir tells
+	}
+	return v.loadNames(dir)
 }
 
 func (v *View) readDirShared(dir *Node) ([]Dirent, error) {

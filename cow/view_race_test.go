@@ -171,6 +171,25 @@ func TestCopyUpRace(t *testing.T) {
 	}
 }
 
+// Who was about to read a directory of the overlay when the view was closed is told so.
+func TestListingOfAClosedView(t *testing.T) {
+	r := newRig(t)
+	check(t, r.mkdir("pkgs/d", 0o755))
+	check(t, r.create("pkgs/d/n", "", 0o644))
+	r.reopen()
+	dir, err := r.node("pkgs/d")
+	check(t, err)
+	if dir.names != nil {
+		t.Fatal("its names are known already")
+	}
+	check(t, r.v.Close())
+	check(t, r.v.ensureNames(dir))
+	if list, err := r.v.ReadDir(dir); err != unix.ESTALE {
+		t.Errorf("%v, %v", list, err)
+	}
+	r.v.Forget(dir, 1)
+}
+
 // Closing a view waits for nobody but those who use its directories.
 func TestCloseWhileInUse(t *testing.T) {
 	r := newRig(t)

@@ -97,8 +97,13 @@ func (c *check) run(tree *index.Tree) error {
 		if err != nil {
 			return fault.New("check shelf", c.name+"/"+rel, fault.Other, err)
 		}
-		if why != "" {
+		switch {
+		case why != "":
 			c.mend(rel, at, &e, why)
+		case !c.dry:
+			if err := tighten(at, &e); err != nil {
+				return fault.New("check shelf", c.name+"/"+rel, fault.Other, err)
+			}
 		}
 		if e.Kind == index.KindDir {
 			i, _ := tree.Find(rel)
@@ -134,11 +139,30 @@ func differs(at string, e *index.TreeEntry) (string, error) {
 			return "it is no file", nil
 		case fi.Size() != e.Size || !fi.ModTime().Equal(time.Unix(0, e.Mtime)):
 			return "somebody has written to it", nil
-		case fi.Mode().Perm() != fs.FileMode(e.Mode&0o777):
+		case fi.Mode().Perm() != perm(e) && fi.Mode().Perm() != perm(e)|ownerWrite:
 			return "its mode was changed", nil
 		}
 	}
 	return "", nil
+}
+
+// ownerWrite is what conda gives a file before it removes it: where an environment goes, or a transaction is
+// undone, read-only files that are linked from the shelf get it under all of their names. That is no damage.
+const ownerWrite fs.FileMode = 0o200
+
+// perm is the mode that a file of the shelf has.
+func perm(e *index.TreeEntry) fs.FileMode { return fs.FileMode(e.Mode & 0o777) }
+
+// tighten takes ownerWrite back.
+func tighten(at string, e *index.TreeEntry) error {
+	if e.Kind != index.KindFile || perm(e)&ownerWrite != 0 {
+		return nil
+	}
+	fi, err := os.Lstat(at)
+	if err != nil || !fi.Mode().IsRegular() || fi.Mode().Perm() == perm(e) {
+		return err
+	}
+	return os.Chmod(at, perm(e))
 }
 
 // mend puts what an entry says in the place of what is there, by one rename.

@@ -3,6 +3,7 @@ package shelf
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -71,6 +72,36 @@ func TestCheck(t *testing.T) {
 				t.Errorf("the file holds %q", got)
 			}
 		})
+	}
+}
+
+// conda makes a file writable before it removes it, under all of its names. Nobody is told of that, and it is undone.
+func TestReadOnlyFileOfAnEnvironmentThatGoes(t *testing.T) {
+	for _, mode := range []Mode{Copy, Link} {
+		w := newWorld(t, mode)
+		w.put("a-1-0", conda.TrustVerified, then, files("a"))
+		at := filepath.Join(w.shelf.Path(), "a-1-0", "lib", "empty")
+		environment := filepath.Join(t.TempDir(), "empty")
+		check := func(want fs.FileMode, damaged bool, dry bool) {
+			t.Helper()
+			found, err := w.shelf.Check(context.Background(), dry)
+			if err != nil || len(found) > 0 != damaged {
+				t.Errorf("%s: %+v, %v", mode, found, err)
+			}
+			if fi, err := os.Stat(at); err != nil || fi.Mode() != want {
+				t.Errorf("%s: it has mode %v, %v", mode, fi.Mode(), err)
+			}
+		}
+		check(0o444, false, true)
+		if err := errors.Join(os.Link(at, environment), os.Chmod(environment, 0o644), os.Remove(environment)); err != nil {
+			t.Fatal(err)
+		}
+		check(0o644, false, true)
+		check(0o444, false, false)
+		if err := os.Chmod(at, 0o555); err != nil {
+			t.Fatal(err)
+		}
+		check(0o555, true, true)
 	}
 }
 

@@ -76,7 +76,7 @@ func (w *world) put(name string, trust conda.Trust, mtime time.Time, files map[s
 			if err != nil {
 				return err
 			}
-			e := index.TreeEntry{Kind: index.KindFile, Mode: 0o644, Mtime: mtime.UnixNano(), Size: sums.Size, Digest: sums.Blake3}
+			e := index.TreeEntry{Kind: index.KindFile, Mode: modeOf(p), Mtime: mtime.UnixNano(), Size: sums.Size, Digest: sums.Blake3}
 			if err := b.Add(p, e); err != nil {
 				return err
 			}
@@ -120,6 +120,14 @@ func (w *world) settle() {
 }
 
 // files is a package with a record and one more file.
+// modeOf is the mode of a file in the packages of these tests.
+func modeOf(path string) uint32 {
+	if path == "lib/empty" {
+		return 0o444
+	}
+	return 0o644
+}
+
 func files(content string) map[string]string {
 	return map[string]string{conda.CompletionMarker: `{"name": "x"}`, "lib/x.py": content, "lib/empty": ""}
 }
