@@ -57,9 +57,9 @@ func doWork(args []string) (worked, error) {
 	}
 	switch args[0] {
 	case "extract":
-		return makePackage(dir, number, smallFile)
+		return makePackage(dir, number, smallFile, true)
 	case "write":
-		return makePackage(dir, 1, func(int) []byte { return noise(number) })
+		return makePackage(dir, 1, func(int) []byte { return noise(number) }, false)
 	case "walk":
 		return again(dir, func(string) (int64, error) { return 0, nil })
 	case "read":
@@ -90,66 +90,90 @@ func smallFile(i int) []byte {
 	return append([]byte(strconv.Itoa(i)+"\n"), smallNoise[:100+i*37%(len(smallNoise)-200)]...)
 }
 
-// makePackage makes a package whose own list of files proves it. What is not a client's work comes before the clock starts.
-func makePackage(dir string, files int, content func(i int) []byte) (w worked, err error) {
+// makePackage makes a package whose own list of files proves it, beside its archive if so wanted, as a client does that unpacks
+// that. What is not a client's work comes before the clock starts.
+func makePackage(dir string, files int, content func(i int) []byte, archive bool) (w worked, err error) {
 	type entry struct {
 		Path   string `json:"_path"`
 		Type   string `json:"path_type"`
 		SHA256 string `json:"sha256"`
 		Size   int    `json:"size_in_bytes"`
 	}
-	list := make([]entry, files)
-	var large []byte
+	list, payload := make([]entry, files), make([]member, files)
 	for i := range list {
 		b := content(i)
-		if files == 1 {
-			large = b // making it takes as long as writing it
-		}
 		sum := sha256.Sum256(b)
 		list[i] = entry{fmt.Sprintf("lib/d%02d/f%05d.py", i%40, i), "hardlink", hex.EncodeToString(sum[:]), len(b)}
+		payload[i] = member{list[i].Path, b}
 	}
 	base := filepath.Base(dir)
 	id := map[string]any{"name": packageName, "version": "1.0", "build": base[strings.LastIndexByte(base, '-')+1:], "build_number": 0, "subdir": "linux-64", "depends": []string{}}
-	metadata := map[string]any{"info/index.json": id, "info/paths.json": map[string]any{"paths": list, "paths_version": 1}}
-	started := time.Now()
-	for _, sub := range []string{"info", "lib"} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+	index, err := json.Marshal(id)
+	if err != nil {
+		return w, err
+	}
+	paths, err := json.Marshal(map[string]any{"paths": list, "paths_version": 1})
+	if err != nil {
+		return w, err
+	}
+	info := []member{{"info/index.json", index}, {"info/paths.json", paths}}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return w, err
+	}
+	if archive {
+		if err := writeArchive(dir+".conda", base, payload, info); err != nil {
 			return w, err
 		}
 	}
-	for i, e := range list {
+	started := time.Now()
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return w, err
+	}
+	to, err := filepath.EvalSymlinks(dir) // conda-package-streaming begins with os.path.realpath, too
+	if err != nil {
+		return w, err
+	}
+	for _, sub := range []string{"info", "lib"} {
+		if err := os.Mkdir(filepath.Join(to, sub), 0o755); err != nil {
+			return w, err
+		}
+	}
+	for i, m := range payload {
 		if i < 40 {
-			if err := os.Mkdir(filepath.Dir(filepath.Join(dir, e.Path)), 0o755); err != nil {
+			if err := os.Mkdir(filepath.Dir(filepath.Join(to, m.name)), 0o755); err != nil {
 				return w, err
 			}
 		}
-		b := large
-		if b == nil {
-			b = content(i)
-		}
-		if err := unpack(filepath.Join(dir, e.Path), b); err != nil {
+		if err := unpack(filepath.Join(to, m.name), m.content); err != nil {
 			return w, err
 		}
 		w.Files++
-		w.Bytes += int64(len(b))
+		w.Bytes += int64(len(m.content))
 	}
-	for name, v := range metadata {
-		if err := writeJSON(filepath.Join(dir, name), v); err != nil {
+	for _, m := range info {
+		if err := unpack(filepath.Join(to, m.name), m.content); err != nil {
 			return w, err
 		}
 	}
 	id["fn"], id["url"] = base+".conda", "http://localhost/linux-64/"+base+".conda"
-	err = writeJSON(filepath.Join(dir, "info", "repodata_record.json"), id)
+	record, err := json.Marshal(id)
+	if err != nil {
+		return w, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "info", "repodata_record.json"), record, 0o644); err != nil {
+		return w, err
+	}
+	_, err = os.ReadFile(filepath.Join(dir, "info", "index.json")) // what a client does next waits for what follows on condafs
 	w.Seconds = time.Since(started).Seconds()
 	return w, err
 }
 
-func writeJSON(path string, v any) error {
-	b, err := json.Marshal(v)
+func writeArchive(name, dist string, payload, info []member) error {
+	f, err := os.Create(name)
 	if err != nil {
 		return err
 	}
-	return unpack(path, b)
+	return errors.Join(pack(f, dist, payload, info), f.Close())
 }
 
 // unpack does to one file what Python's tarfile does.
@@ -160,8 +184,7 @@ func unpack(path string, content []byte) error {
 	if err := os.Chmod(path, 0o644); err != nil {
 		return err
 	}
-	at := time.Unix(1_700_000_000, 0)
-	return os.Chtimes(path, at, at)
+	return os.Chtimes(path, fileTime, fileTime)
 }
 
 // again goes through a directory twice, and takes the time of the second.

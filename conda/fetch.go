@@ -31,11 +31,14 @@ func Fetching(p string, isDir bool) (root string, ok bool) {
 	return "", false
 }
 
+// Archives are the names that the archive of the package root has beside it.
+func Archives(root string) []string { return []string{root + ".conda", root + ".tar.bz2"} }
+
 // Downloads are the names, beside a package, under which clients download its archive.
 func Downloads(root string) []string {
 	var names []string
-	for _, ext := range []string{".conda", ".tar.bz2"} {
-		names = append(names, root+ext+".partial", root+ext+".part")
+	for _, archive := range Archives(root) {
+		names = append(names, archive+".partial", archive+".part")
 	}
 	return names
 }

@@ -27,6 +27,8 @@ type Change struct {
 	Path  string
 	Op    ChangeOp
 	IsDir bool // Deleted: it was one
+	// Lane says that a client is unpacking it past the view.
+	Lane bool
 }
 
 // Changes lists what the overlay has, sorted by path. A directory that merely
@@ -133,12 +135,16 @@ func (v *View) changeAt(dir *Node, base *object, name, dirPath string, list *cha
 		op = Added
 	}
 	if u, ok := dir.names[name]; ok && !u.whiteout && u.typ != unix.S_IFDIR {
-		return list.add(Change{path, op, false})
+		lane, err := v.isLane(dir, name, u)
+		if err != nil {
+			return err
+		}
+		return list.add(Change{Path: path, Op: op, IsDir: lane, Lane: lane})
 	}
 	n, err := v.child(dir, name)
 	if err == unix.ENOENT {
 		if op != Added {
-			return list.add(Change{path, Deleted, v.wasDir(path, obj)})
+			return list.add(Change{Path: path, Op: Deleted, IsDir: v.wasDir(path, obj)})
 		}
 		return nil
 	}
@@ -148,7 +154,7 @@ func (v *View) changeAt(dir *Node, base *object, name, dirPath string, list *cha
 	defer v.tidy(n)
 	if !n.isDir() {
 		if obj == nil || !n.lower.same(obj) {
-			return list.add(Change{path, op, false})
+			return list.add(Change{Path: path, Op: op})
 		}
 		return nil
 	}
@@ -164,7 +170,7 @@ func (v *View) changeAt(dir *Node, base *object, name, dirPath string, list *cha
 			return err
 		}
 	}
-	if err := list.add(Change{path, op, true}); err != nil {
+	if err := list.add(Change{Path: path, Op: op, IsDir: true}); err != nil {
 		return err
 	}
 	if holdsUnits {

@@ -28,6 +28,12 @@ func (s *Session) commitAll(ctx context.Context, what scope, final bool) (Report
 	if err := s.resume(""); err != nil {
 		return Report{Seq: s.e.store.Head()}, err
 	}
+	// In the end, all that is there counts. Else what could not be taken over stays for another time.
+	for _, err := range s.takeLanes(final) {
+		if final && !hopeless(err) {
+			return Report{Seq: s.e.store.Head()}, err
+		}
+	}
 	c := &committing{s: s, what: what, final: final}
 	changes, err := s.view.Changes()
 	switch {
@@ -101,6 +107,10 @@ func (c *committing) sort(changes []Change) {
 		u := conda.Classify(ch.Path, ch.IsDir)
 		if ch.Op == Deleted {
 			c.deletion(ch, u)
+			continue
+		}
+		if ch.Lane {
+			c.outcome(ch.Path, fault.New("commit", ch.Path, fault.Busy, errUnpacking))
 			continue
 		}
 		switch u.Kind {

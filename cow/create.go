@@ -180,7 +180,7 @@ func (v *View) link(n, dir *Node, name string) (Attr, error) {
 	if err := v.vacant(dir, name); err != nil {
 		return Attr{}, err
 	}
-	if n.isDir() {
+	if n.isDir() || n.lane != nil { // a client takes that for a directory
 		return Attr{}, unix.EPERM
 	}
 	if n.split {

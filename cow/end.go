@@ -145,6 +145,9 @@ func (e *Engine) finish(ctx context.Context, s *Session, what scope) (Report, er
 	report, err := s.commitAll(ctx, what, true)
 	s.work.Unlock()
 	if err == nil {
+		err = s.view.dropLanes() // that could not be taken over, or were not to be
+	}
+	if err == nil {
 		failpoint.Hit(failpoint.EndCommitted, s.e.store.Dir())
 		err = s.unrecord()
 		failpoint.Hit(failpoint.EndUnrecorded, s.e.store.Dir())

@@ -37,6 +37,9 @@ type Options struct {
 	Trusted []uint32
 	// Quota bounds what each user may have.
 	Quota Quota
+	// Lanes lets clients of the store's owner unpack packages natively, past the mount: see lane.
+	Lanes    bool
+	laneTick time.Duration // see defaultLaneTick; 0 means that
 	// Limits bound what is unpacked to check an archive.
 	Limits conda.Limits
 	// Now is the clock; nil means time.Now.
@@ -71,6 +74,7 @@ type Engine struct {
 	flights *flights
 	slots   chan struct{} // one for each unit that is checked at the same time
 	counts  counts
+	leases  func() bool // see canLease
 
 	accounting sync.Mutex // taken last; guards accounts
 	accounts   map[uint32]*account
@@ -116,6 +120,9 @@ func newEngine(store *index.Store, o Options) (*Engine, error) {
 	if o.Sharing == "" {
 		o.Sharing = ShareTrusted
 	}
+	if o.laneTick == 0 {
+		o.laneTick = defaultLaneTick
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -129,6 +136,7 @@ func newEngine(store *index.Store, o Options) (*Engine, error) {
 		foreign:  make(map[uint32]*Session),
 	}
 	e.idle.L = &e.mu
+	e.leases = sync.OnceValue(e.canLease)
 	e.ctx, e.stop = context.WithCancel(context.Background())
 	e.waits, e.unwait = context.WithCancel(e.ctx)
 	return e, nil

@@ -384,8 +384,7 @@ func (s *Session) archiveFor(c *content) (*file, *conda.ArchiveEvidence, error) 
 // archiveNames returns the names that the package's archive may have, that in
 // its record first.
 func archiveNames(c *content) []string {
-	dist := path.Base(c.path)
-	names := []string{dist + ".conda", dist + ".tar.bz2"}
+	names := conda.Archives(path.Base(c.path))
 	if h := c.find(conda.CompletionMarker); h != nil && h.Kind == index.KindFile {
 		if rec, err := readRecord(h.Open); err == nil && rec.Fn == names[1] {
 			slices.Reverse(names)

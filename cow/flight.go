@@ -161,7 +161,7 @@ func (f *flights) progress(who []*Session) uint64 {
 	f.mu.Lock()
 	for _, s := range who {
 		if fl := f.by[s]; fl != nil {
-			sum += fl.events
+			sum += fl.events + s.laneProgress()
 			for root := range fl.roots {
 				downloads = append(downloads, download{s, root})
 			}

@@ -113,6 +113,9 @@ func (v *View) visit(n *Node, rel string, f func(rel string, n *Node) error) err
 }
 
 func (v *View) harvestNode(path, rel string, n *Node) (HarvestEntry, error) {
+	if n.liveLane() != nil {
+		return HarvestEntry{}, fault.New("", "", fault.Busy, errUnpacking)
+	}
 	a, err := v.attr(n)
 	if err != nil {
 		return HarvestEntry{}, err

@@ -149,6 +149,12 @@ type nodeImage struct {
 	Away     bool
 	Orphan   int // a descriptor, or -1
 	Last     *remainsImage
+	Lane     *laneImage // that it is the link to
+}
+
+type laneImage struct {
+	ID   string
+	Born time.Time
 }
 
 type remainsImage struct {

@@ -14,14 +14,15 @@ var handedOver = []struct {
 	restored string // made anew from others, or from the options
 	idle     string // says nothing while the engine is paused
 }{
-	{Engine{}, "head sessions", "store o log owner gid inv slots accounting accounts members foreign",
+	{Engine{}, "head sessions", "store o log owner gid inv slots leases accounting accounts members foreign",
 		"mu ctx stop waits unwait closed paused running idle flights counts"}, // of flights, what sessions are on the way with
 	{Session{}, "id uid gid start explicit foreign started snap hold view ticket rattlerTicket suspended state members lastUse killed outcome report failure jobs items stalled held trees removed pins recorded gone",
-		"e", "once work publishing recording awaiting changed mu"},
-	{View{}, "root retired gained gens markedUnseen handles lent", "upperDir rootfd workfd uid gid refs tmp dirs invalid onListing onLocking onReading lower linked orphans account pathBytes",
+		"e", "once work publishing recording awaiting changed mu laneWatch laneWait laneSum laneSeen"},
+	{View{}, "root retired gained gens markedUnseen handles lent", "upperDir rootfd workfd uid gid refs tmp dirs invalid onListing onLocking onReading lower linked orphans account pathBytes lanes", // of lanes, which live: nodes tell
 		"copies queue mu closed removing hmu"},
-	{Node{}, "id typ ino refs links lower upper names mark linked split away orphan last", "view children handles", "copying dropped pins"},
+	{Node{}, "id typ ino refs links lower upper names mark linked split away orphan last lane", "view children handles", "copying dropped pins"},
 	{Handle{}, "n f writable lower passthrough", "", "released"},
+	{lane{}, "id born", "node", "taking look told"},
 	{remains{}, "Attr target", "", ""},
 	{link{}, "dir name", "", ""},
 	{upperName{}, "typ whiteout marked ino", "", ""},

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -86,6 +87,9 @@ func (d *viewDrawing) drawNode(n *Node) nodeImage {
 	if n.last != nil {
 		img.Last = &remainsImage{n.last.Attr, n.last.target}
 	}
+	if l := n.liveLane(); l != nil {
+		img.Lane = &laneImage{l.id, l.born}
+	}
 	for _, l := range n.links {
 		img.Links = append(img.Links, linkImage{d.nodes[l.dir], l.name})
 	}
@@ -141,6 +145,7 @@ func (img *viewImage) check(last uint64) error {
 		switch {
 		case n.ID == 0, n.ID > last, ids[n.ID], n.Refs < 0, n.Lower < 0, n.Lower > len(img.Objects), n.Orphan < -1,
 			n.Lower == 0 && !n.Upper && n.Last == nil,
+			n.Lane != nil && (n.Type != unix.S_IFLNK || len(n.Links) == 0 || !n.Upper || n.Lane.ID == "" || strings.Trim(n.Lane.ID, idAlphabet) != ""),
 			n.Away && (n.Type != unix.S_IFDIR || n.Lower == 0 || n.Upper || len(n.Links) > 0),
 			n.Lower > 0 && img.Objects[n.Lower-1].typ() != n.Type:
 			return bad("node", i)
@@ -255,6 +260,9 @@ func (v *View) restoreNode(img *nodeImage, objects []*object) *Node {
 	}
 	if n.orphan >= 0 {
 		v.orphans[n.orphan] = struct{}{}
+	}
+	if img.Lane != nil {
+		v.enterLane(&lane{id: img.Lane.ID, born: img.Lane.Born}, n)
 	}
 	return n
 }

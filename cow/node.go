@@ -36,6 +36,7 @@ type Node struct {
 	linked   uint64 // the key in view.linked, or 0
 	split    bool   // was one file with names that are files of their own now: may not be changed any more
 	away     bool   // a package directory in whose place the view shows a link; see shelve
+	lane     *lane  // it is the link to, or was made as the directory; see Volatile
 	pins     int
 	dropped  bool
 
@@ -191,7 +192,7 @@ func (v *View) References() int { return int(v.refs.Load()) }
 
 // tidy lets go of a node, and then of its parents, if nobody refers to them. v.mu is held for writing.
 func (v *View) tidy(n *Node) {
-	for n != v.root && !n.dropped && n.refs.Load() <= 0 && n.pins == 0 && len(n.children) == 0 && !n.isOpen() {
+	for n != v.root && !n.dropped && n.refs.Load() <= 0 && n.pins == 0 && len(n.children) == 0 && n.liveLane() == nil && !n.isOpen() {
 		n.dropped = true
 		links := n.links
 		for _, l := range links {

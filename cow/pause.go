@@ -101,6 +101,9 @@ func (s *Session) retrigger() {
 	for _, root := range roots {
 		s.trigger(root, false)
 	}
+	if s.view.hasLanes() {
+		s.watchLanes()
+	}
 }
 
 // working is the context of work in the background.

@@ -79,6 +79,9 @@ func (e *Engine) recoverSession(r index.SessionRecord) error {
 	}
 	s.started, s.recorded, s.outcome = r.Started, true, st.Outcome
 	s.killed = st.Killed || !st.Closed // what the daemon's own death cut short is not trusted
+	if err := s.recoverLanes(); err != nil {
+		return errors.Join(err, s.release())
+	}
 	e.mu.Lock()
 	e.sessions[s.id] = s
 	if st.Kept {

@@ -77,6 +77,9 @@ func (v *View) lost(n, dir *Node, name string) {
 	if len(n.links) > 0 {
 		return
 	}
+	if l := n.liveLane(); l != nil {
+		v.leaveLane(l)
+	}
 	if n.lastAttr().Nlink == 0 {
 		v.unlinkNative(n) // its inode number may be another file's next
 	}

@@ -137,6 +137,11 @@ func (v *View) upperChild(dir *Node, name string) (*Node, error) {
 	} else if st.Nlink > 1 {
 		v.linked[st.Ino], n.linked = n, st.Ino
 	}
+	if typ == unix.S_IFLNK {
+		if err := v.foundLink(n, d.fd, name, &st); err != nil {
+			return nil, err
+		}
+	}
 	n.attach(dir, name)
 	return n, nil
 }
@@ -202,6 +207,7 @@ func (v *View) loadNames(dir *Node) error {
 // Lookup finds a name in a directory. Like every method that hands out a node,
 // it takes one reference for the caller, to be given back by Forget.
 func (v *View) Lookup(dir *Node, name string) (*Node, Attr, error) {
+	v.passLane(dir, name)
 	if n, a, err := v.lookupShared(dir, name); err != errExclusive {
 		return n, a, err
 	}

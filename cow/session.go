@@ -140,6 +140,11 @@ type Session struct {
 	pins     []*index.Snapshot              // of what the view has gained from others
 	recorded bool                           // the store has a record of the session
 	gone     bool                           // and must not get one any more
+
+	laneWatch bool          // somebody is about to look at lanes
+	laneWait  time.Duration // before they are looked at again
+	laneSum   uint64        // what was in lanes at laneSeen
+	laneSeen  time.Time
 }
 
 // ID returns the session's name: short, random, never used again.
@@ -236,6 +241,13 @@ func (s *Session) adoptView(v *View) {
 	v.gained.account = v.account
 	v.account.follow(s)
 	v.onListing, v.onLocking, v.onReading = s.listing, s.locking, s.reading
+	v.lanes.target = s.e.o.MountPoint
+	if s.e.o.Lanes {
+		v.lanes.wanted, v.lanes.made = s.unpacking, s.watchLanes
+	}
+	v.lanes.trouble = func(err error) {
+		s.e.log.Warn("what a client has unpacked cannot be used", "session", s.id, "error", err)
+	}
 	v.onInvalid(s.e.entryChanged)
 }
 
@@ -399,7 +411,7 @@ func (s *Session) info() (SessionInfo, bool) {
 	}
 	slices.Sort(i.Members)
 	i.Dirty = s.dirty()
-	i.OverlayBytes = s.overlaySize("")
+	i.OverlayBytes = s.overlaySize("") + s.view.laneUsage().Bytes
 	return i, true
 }
 

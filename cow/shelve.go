@@ -36,7 +36,11 @@ func (v *View) Reading(n *Node, pid int, cancel <-chan struct{}) (again bool) {
 		return false
 	}
 	pkg, ok := strings.CutSuffix(path, "/"+conda.PathsPath)
-	return ok && v.onReading(pkg, pid, cancel)
+	if !ok {
+		return false
+	}
+	v.queue.drain() // whoever has taken the package over may not have told yet that it is complete
+	return v.onReading(pkg, pid, cancel)
 }
 
 var pathsName = lastName(conda.PathsPath)

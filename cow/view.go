@@ -35,10 +35,12 @@
 //     writable handle when it is opened and when it is released. So if neither
 //     moved since a harvest and no writer is there, what was read then is what is
 //     there now: Seal relies on it.
+//   - What a client unpacks in a lane (lane.go) is not in the overlay: a link to it is. It comes into
+//     the overlay whole, as files that nobody can write to past the view.
 //   - What a view does of its own accord (copying up, sealing) changes no time,
 //     mode, inode number or content that a client sees.
 //
-// Locks are taken in this order: Node.copying, View.mu, dirCache.mu, View.hmu,
+// Locks are taken in this order: lane.taking, Node.copying, View.mu, dirCache.mu, View.hmu,
 // queue.mu. View.mu is held for writing by whatever changes names or nodes, and by
 // all opening for writing, so that Seal excludes it; for reading by the rest. Contents
 // are copied up without View.mu: the copy is made in the work directory and
@@ -80,6 +82,7 @@ type View struct {
 	refs      atomic.Int64  // handed out and not given back
 	tmp       atomic.Uint64 // numbers names in the work directory
 	dirs      dirCache
+	lanes     lanes
 	copies    sync.WaitGroup // copies being made without the lock
 	queue     queue
 	pathBytes int64 // of a list of paths, at most; tests have less
@@ -173,6 +176,8 @@ func (v *View) openUpper() error {
 		return err
 	}
 	v.root.upper = true
+	v.lanes.dir = filepath.Join(beside, "lanes")
+	v.lanes.exist = isNativeDir(v.lanes.dir)
 	if fresh {
 		v.root.names = make(map[string]upperName)
 		if err := unix.Fchmod(v.rootfd, 0o755); err != nil {

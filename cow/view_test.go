@@ -671,14 +671,14 @@ func TestChanges(t *testing.T) {
 	check(t, r.unlink("pkgs/a-1-0.conda"))
 	check(t, r.rename("pkgs/b-1-0", "pkgs/b-1-0.c~", 0))
 	want := []Change{
-		{"pkgs/a-1-0", Changed, true},
-		{"pkgs/a-1-0.conda", Deleted, false},
-		{"pkgs/b-1-0", Deleted, true},
-		{"pkgs/b-1-0.c~", Added, true},
-		{"pkgs/c-1-0", Added, true},
-		{"pkgs/https", Added, true},
-		{"pkgs/new", Added, false},
-		{"pkgs/urls.txt", Changed, false},
+		{Path: "pkgs/a-1-0", Op: Changed, IsDir: true},
+		{Path: "pkgs/a-1-0.conda", Op: Deleted, IsDir: false},
+		{Path: "pkgs/b-1-0", Op: Deleted, IsDir: true},
+		{Path: "pkgs/b-1-0.c~", Op: Added, IsDir: true},
+		{Path: "pkgs/c-1-0", Op: Added, IsDir: true},
+		{Path: "pkgs/https", Op: Added, IsDir: true},
+		{Path: "pkgs/new", Op: Added, IsDir: false},
+		{Path: "pkgs/urls.txt", Op: Changed, IsDir: false},
 	}
 	for range 2 {
 		got, err := r.v.Changes()
@@ -697,10 +697,10 @@ func TestChangesInDirectoriesMadeAnew(t *testing.T) {
 	check(t, r.mkdir("pkgs/cache", 0o755))
 	check(t, r.create("pkgs/cache/2.json", "", 0o644))
 	want := []Change{
-		{"pkgs/cache/1.json", Deleted, false},
-		{"pkgs/cache/2.json", Changed, false},
-		{"pkgs/cache2", Added, true},
-		{"pkgs/cache2/2.json", Added, false},
+		{Path: "pkgs/cache/1.json", Op: Deleted, IsDir: false},
+		{Path: "pkgs/cache/2.json", Op: Changed, IsDir: false},
+		{Path: "pkgs/cache2", Op: Added, IsDir: true},
+		{Path: "pkgs/cache2/2.json", Op: Added, IsDir: false},
 	}
 	for range 2 {
 		got, err := r.v.Changes()
@@ -755,7 +755,7 @@ func TestSeal(t *testing.T) {
 	r.reopen()
 	compare()
 	check(t, r.rename("pkgs/c-1-0", "pkgs/c-1-0.c~", 0))
-	if got, err := r.v.Changes(); err != nil || !slices.Equal(got, []Change{{"pkgs/c-1-0", Deleted, true}, {"pkgs/c-1-0.c~", Added, true}}) {
+	if got, err := r.v.Changes(); err != nil || !slices.Equal(got, []Change{{Path: "pkgs/c-1-0", Op: Deleted, IsDir: true}, {Path: "pkgs/c-1-0.c~", Op: Added, IsDir: true}}) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	check(t, r.mkdir("pkgs/c-1-0", 0o755))

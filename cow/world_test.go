@@ -144,6 +144,8 @@ type world struct {
 	sharing Sharing
 	trusted []uint32
 	quota   Quota
+
+	laneTick time.Duration
 }
 
 // me is the user of most tests. It is not the store's owner, unless root is not
@@ -207,9 +209,14 @@ func memDir(t testing.TB) (string, error) {
 
 // newWorldAt makes one in a directory. Close it.
 func newWorldAt(t tb, dir string) *world {
-	w := &world{t: t, dir: dir, procs: newFakeProcs(), log: new(lockedBuffer), now: time.Unix(1_800_000_000, 0), mount: "/mnt/condafs", sharing: ShareAll}
+	w := closedWorld(t, dir)
 	w.open()
 	return w
+}
+
+// closedWorld is one whose daemon does not run yet.
+func closedWorld(t tb, dir string) *world {
+	return &world{t: t, dir: dir, procs: newFakeProcs(), log: new(lockedBuffer), now: time.Unix(1_800_000_000, 0), mount: "/mnt/condafs", sharing: ShareAll}
 }
 
 func (w *world) open() {
@@ -225,7 +232,7 @@ func (w *world) open() {
 
 func (w *world) options() Options {
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	return Options{Procs: w.procs, Logger: log, MountPoint: w.mount, Sharing: w.sharing, Trusted: w.trusted, Quota: w.quota, Now: func() time.Time { return w.now }}
+	return Options{Procs: w.procs, Logger: log, MountPoint: w.mount, Sharing: w.sharing, Trusted: w.trusted, Quota: w.quota, Lanes: true, laneTick: w.laneTick, Now: func() time.Time { return w.now }}
 }
 
 // close stops the daemon in order.
@@ -393,6 +400,9 @@ func (c *client) open(p string, flags int) (h *Handle, done func(), err error) {
 }
 
 func (c *client) tryWrite(p, content string) error {
+	if done, err := c.pass(p, func(native string) error { return os.WriteFile(native, []byte(content), 0o644) }); done {
+		return err
+	}
 	h, done, err := c.open(p, unix.O_WRONLY|unix.O_TRUNC)
 	if err != nil {
 		return err
@@ -408,8 +418,15 @@ func (c *client) write(p, content string) {
 }
 
 func (c *client) tryMkdir(p string) error {
+	if done, err := c.pass(p, func(native string) error { return os.Mkdir(native, 0o755) }); done {
+		return err
+	}
+	pid := 0
+	if c.getsLanes() {
+		pid = os.Getpid()
+	}
 	return c.in(p, func(dir *Node, name string) error {
-		n, _, err := c.v.Mkdir(dir, name, 0o755)
+		n, _, err := c.v.Unpack(dir, name, 0o755, pid)
 		if err == nil {
 			c.v.Forget(n, 1)
 		}
@@ -431,6 +448,10 @@ func (c *client) mkdirs(p string) {
 
 func (c *client) symlink(p, target string) {
 	c.t.Helper()
+	if done, err := c.pass(p, func(native string) error { return os.Symlink(target, native) }); done {
+		c.must(err)
+		return
+	}
 	c.must(c.in(p, func(dir *Node, name string) error {
 		n, _, err := c.v.Symlink(dir, name, target)
 		if err == nil {
@@ -451,6 +472,9 @@ func (c *client) rename(from, to string) {
 
 // tryRemove removes a file or a whole directory.
 func (c *client) tryRemove(p string) error {
+	if done, err := c.pass(p, os.RemoveAll); done {
+		return err
+	}
 	var names []string
 	isDir := false
 	err := c.on(p, func(n *Node, a Attr) error {
@@ -486,6 +510,12 @@ func (c *client) remove(p string) {
 
 // tryRead returns a file's content, or a link's target.
 func (c *client) tryRead(p string) (content string, err error) {
+	if done, err := c.pass(p, func(native string) error {
+		content, err = readNative(native)
+		return err
+	}); done {
+		return content, err
+	}
 	err = c.on(p, func(n *Node, a Attr) error {
 		if a.Mode&unix.S_IFMT == unix.S_IFLNK {
 			content, err = c.v.Readlink(n)
@@ -510,12 +540,23 @@ func (c *client) read(p string) string {
 }
 
 func (c *client) exists(p string) bool {
+	if native, ok := c.beyond(p); ok {
+		_, err := os.Lstat(native)
+		return err == nil
+	}
 	return c.on(p, func(*Node, Attr) error { return nil }) == nil
 }
 
 func (c *client) list(p string) []string {
 	c.t.Helper()
 	var names []string
+	if done, err := c.pass(p, func(native string) (err error) {
+		names, err = listNative(native)
+		return err
+	}); done {
+		c.must(err)
+		return names
+	}
 	c.must(c.on(p, func(n *Node, _ Attr) error {
 		list, err := c.v.ReadDir(n)
 		for _, e := range list {
@@ -640,10 +681,16 @@ func (c *client) extract(f *fixture) {
 	}
 }
 
-// finish writes the record, the last thing that conda does.
+// finish writes the record, the last thing that conda does before it looks at what is there.
 func (c *client) finish(f *fixture) {
 	c.t.Helper()
+	l := c.laneOf(f)
 	c.write("pkgs/"+f.dist+"/info/repodata_record.json", f.record)
+	if l != nil {
+		if _, err := c.v.takeOver(l, false); err != nil {
+			c.v.laneTrouble(l, err)
+		}
+	}
 }
 
 // install does all of it.

@@ -36,6 +36,7 @@ type Settings struct {
 	Sharing    cow.Sharing // whose verified packages all users get
 	Trusted    []uint32
 	Quota      cow.Quota // of each user but root and the daemon's
+	Lanes      bool      // the owner's clients unpack natively
 	ScrubRate  int64     // bytes a second; 0: no scrub by itself
 	ScrubEvery time.Duration
 	Space      trim.Limits
@@ -79,7 +80,7 @@ func Run(ctx context.Context, c Config, ready Ready) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, procs.Close()) }()
-	o := cow.Options{Procs: procs, Logger: c.Logger, MountPoint: c.MountPoint, Sharing: c.Sharing, Trusted: c.Trusted, Quota: c.Quota}
+	o := cow.Options{Procs: procs, Logger: c.Logger, MountPoint: c.MountPoint, Sharing: c.Sharing, Trusted: c.Trusted, Quota: c.Quota, Lanes: c.Lanes}
 	sh, err := openShelf(store, c, nil)
 	if err != nil {
 		return err

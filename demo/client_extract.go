@@ -54,6 +54,9 @@ func extractConda(archive, folder string) error {
 	if err := os.MkdirAll(folder, 0o777); err != nil {
 		return err
 	}
+	if folder, err = filepath.EvalSymlinks(folder); err != nil { // conda-package-streaming does that with os.path.realpath
+		return err
+	}
 	for _, part := range []string{"info-", "pkg-"} {
 		for _, member := range z.File {
 			if strings.HasPrefix(member.Name, part) {

@@ -40,6 +40,7 @@ type testMount struct {
 type mountOptions struct {
 	noPassthrough bool
 	allowOther    bool
+	lanes         bool
 	options       []string
 	store         string                         // its directory; empty: a new one
 	seed          func(*testing.T, *index.Store) // fills the store before the session starts
@@ -76,7 +77,7 @@ func newMount(t testing.TB, o mountOptions) *testMount {
 	m.procs, err = proc.NewLinux()
 	must(t, err)
 	t.Cleanup(func() { check(t, m.procs.Close()) })
-	m.engine, err = cow.New(m.store, cow.Options{Procs: m.procs, Logger: logger, MountPoint: m.dir})
+	m.engine, err = cow.New(m.store, cow.Options{Procs: m.procs, Logger: logger, MountPoint: m.dir, Lanes: o.lanes})
 	must(t, err)
 	t.Cleanup(func() { check(t, m.engine.Close(context.Background())) })
 	m.server, err = Mount(m.engine, MountOptions{

@@ -34,6 +34,9 @@ func (f *fileSystem) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name stri
 func (f *fileSystem) entry(dir *node, n *cow.Node, attr *cow.Attr, out *fuse.EntryOut) {
 	nd := f.nodes.add(n, dir)
 	setEntry(out, nd.id, attr, nd.ttl())
+	if n.Volatile() {
+		out.SetEntryTimeout(0)
+	}
 }
 
 func (f *fileSystem) Forget(id, refs uint64) {
@@ -45,7 +48,7 @@ func (f *fileSystem) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string
 	if dir == nil {
 		return absent(in.NodeId)
 	}
-	n, attr, err := dir.view.Mkdir(dir.tree, name, in.Mode)
+	n, attr, err := dir.view.Unpack(dir.tree, name, in.Mode, int(in.Pid))
 	if err != nil {
 		return f.status("mkdir", err)
 	}

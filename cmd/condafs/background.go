@@ -96,7 +96,7 @@ func (a *app) background(ctx context.Context, o mountOptions) error {
 func (o mountOptions) daemonArgs() []string {
 	// All that can be configured is said, also where it is nothing: so it need not be found out again.
 	args := []string{"mount", "--config", "", "--foreground", "--ready-fd", "3", "--store", o.store, "--log-file", o.logFile, "--log-format", o.logFormat,
-		"--allow-other=" + strconv.FormatBool(o.allowOther), "--verbose=" + strconv.FormatBool(o.verbose), "--shelf", o.shelf, "-o", ""}
+		"--allow-other=" + strconv.FormatBool(o.allowOther), "--verbose=" + strconv.FormatBool(o.verbose), "--lanes", o.lanes, "--shelf", o.shelf, "-o", ""}
 	args = append(args, o.policy.args()...)
 	args = append(args, o.scrub.args()...)
 	args = append(args, o.metrics.args()...)

@@ -39,6 +39,7 @@ type mountOptions struct {
 	allowOther bool
 	options    []string // of -o
 	shelf      string
+	lanes      string
 	policy     policy
 	scrub      scrubbing
 	metrics    observing
@@ -65,6 +66,10 @@ for pixi and Rattler.
 Verified packages also lie on a shelf, a plain read-only directory in the store from
 which conda and mamba link natively. Its files share their bytes with the store: by
 reflinks where the file system can, else as hard links (--shelf=copy never shares).
+
+Clients of the daemon's own user unpack packages natively, in lanes: until a package is
+complete, its name on the mount is a link to a directory of the store (--lanes=off lets
+all go through the mount, which takes longer).
 
 With --allow-other, users get each other's packages only if they are verified and of
 somebody who is trusted: root, who runs the daemon, and --trust. What a user other than
@@ -117,6 +122,7 @@ func (o *mountOptions) flags(cmd *cobra.Command) {
 	f.BoolVarP(&o.foreground, "foreground", "f", false, "stay in the foreground and log to standard error")
 	f.BoolVar(&o.allowOther, "allow-other", false, "let other users of the host in")
 	f.StringVar(&o.shelf, "shelf", string(shelf.Auto), "keep verified packages in a plain directory beside the mount, and `how`: auto, off, link, reflink or copy")
+	f.StringVar(&o.lanes, "lanes", laneModes[0], "let clients of the daemon's own user unpack packages natively, past the mount, where that is safe: auto or off")
 	o.policy.flags(cmd)
 	o.scrub.flags(cmd)
 	o.metrics.flags(cmd)
@@ -129,8 +135,10 @@ func (o *mountOptions) flags(cmd *cobra.Command) {
 	if err := f.MarkHidden("ready-fd"); err != nil {
 		panic(err) // the flag is defined above
 	}
-	if err := cmd.RegisterFlagCompletionFunc("shelf", cobra.FixedCompletions(shelfModes(), cobra.ShellCompDirectiveNoFileComp)); err != nil {
-		panic(err) // the flag is defined above
+	for flag, choice := range map[string][]string{"shelf": shelfModes(), "lanes": laneModes} {
+		if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(choice, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+			panic(err) // the flag is defined above
+		}
 	}
 }
 
@@ -144,6 +152,9 @@ func (a *app) resolveMount(o *mountOptions) (err error) {
 	}
 	if !slices.Contains(shelfModes(), o.shelf) {
 		return fault.New("mount", "", fault.Usage, fmt.Errorf("--shelf %q is none of %s", o.shelf, strings.Join(shelfModes(), ", ")))
+	}
+	if !slices.Contains(laneModes, o.lanes) {
+		return fault.New("mount", "", fault.Usage, fmt.Errorf("--lanes %q is none of %s", o.lanes, strings.Join(laneModes, ", ")))
 	}
 	if _, _, _, err := o.policy.resolve(); err != nil {
 		return err
@@ -176,6 +187,9 @@ func (a *app) resolveMount(o *mountOptions) (err error) {
 	return err
 }
 
+// laneModes are what --lanes may be; the first is the default.
+var laneModes = []string{"auto", "off"}
+
 func shelfModes() []string {
 	var names []string
 	for _, m := range shelf.Modes {
@@ -185,7 +199,7 @@ func shelfModes() []string {
 }
 
 // valuedOptions are those of -o that say what flags of mount say.
-var valuedOptions = []string{"store", "log", "shelf", "share", "trust", "limit", "scrub", "scrub_every", "metrics", "max_size", "min_free", "max_age"}
+var valuedOptions = []string{"store", "log", "shelf", "lanes", "share", "trust", "limit", "scrub", "scrub_every", "metrics", "max_size", "min_free", "max_age"}
 
 // takeOptions takes those of -o that are condafs's own; the rest is for the mount.
 func (o *mountOptions) takeOptions() error {
@@ -208,6 +222,8 @@ func (o *mountOptions) takeOptions() error {
 					o.logFile = value
 				case "shelf":
 					o.shelf = value
+				case "lanes":
+					o.lanes = value
 				case "scrub", "scrub_every":
 					o.scrub.take(name, value)
 				case "max_size", "min_free", "max_age":
@@ -253,7 +269,7 @@ func (a *app) serve(o mountOptions) error {
 	err = daemon.Run(a.signals.Context(), daemon.Config{
 		Settings: daemon.Settings{
 			MountPoint: o.mountPoint, Store: o.store, AllowOther: o.allowOther, Options: o.options, Shelf: shelf.Mode(o.shelf),
-			Sharing: sharing, Trusted: trusted, Quota: quota, ScrubRate: rate, ScrubEvery: every, LogFile: o.logFile, LogFormat: o.logFormat, Verbose: o.verbose,
+			Sharing: sharing, Trusted: trusted, Quota: quota, Lanes: o.lanes != "off", ScrubRate: rate, ScrubEvery: every, LogFile: o.logFile, LogFormat: o.logFormat, Verbose: o.verbose,
 			Metrics: o.metrics.address, Space: space,
 			Socket: control.SocketPath(o.mountPoint, os.Geteuid(), o.allowOther, a.getenv),
 		},

@@ -64,18 +64,18 @@ func TestScrubbing(t *testing.T) {
 }
 
 func TestTakeOptions(t *testing.T) {
-	o := mountOptions{options: []string{"allow_other,noatime", "store=/s,log=/l", "max_read=4096,share=all,trust=7,limit=open=9", "scrub=5M,scrub_every=2w"}}
+	o := mountOptions{options: []string{"allow_other,lanes=off,noatime", "store=/s,log=/l", "max_read=4096,share=all,trust=7,limit=open=9", "scrub=5M,scrub_every=2w"}}
 	if err := o.takeOptions(); err != nil {
 		t.Fatal(err)
 	}
-	if !o.allowOther || o.store != "/s" || o.logFile != "/l" || !slices.Equal(o.options, []string{"noatime", "max_read=4096"}) {
+	if !o.allowOther || o.lanes != "off" || o.store != "/s" || o.logFile != "/l" || !slices.Equal(o.options, []string{"noatime", "max_read=4096"}) {
 		t.Errorf("%+v", o)
 	}
 	if o.policy.share != "all" {
 		t.Errorf("%+v", o.policy)
 	}
 	o.mountPoint, o.logFormat, o.shelf = "/m", "text", "auto"
-	want := []string{"mount", "--config", "", "--foreground", "--ready-fd", "3", "--store", "/s", "--log-file", "/l", "--log-format", "text", "--allow-other=true", "--verbose=false", "--shelf", "auto", "-o", "",
+	want := []string{"mount", "--config", "", "--foreground", "--ready-fd", "3", "--store", "/s", "--log-file", "/l", "--log-format", "text", "--allow-other=true", "--verbose=false", "--lanes", "off", "--shelf", "auto", "-o", "",
 		"--share", "all", "--trust", "", "--limit", "", "--trust", "7", "--limit", "open=9", "--scrub", "5M", "--scrub-every", "2w",
 		"--metrics", "", "--max-size", "", "--min-free", "", "--max-age", "", "-o", "noatime", "-o", "max_read=4096", "--", "/m"}
 	if got := o.daemonArgs(); !slices.Equal(got, want) {

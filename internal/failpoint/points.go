@@ -47,6 +47,15 @@ const (
 	ScrubSaved    Point = "scrub.saved"    // it is
 )
 
+// Packages that clients unpack past the mount.
+const (
+	LaneMade      Point = "lane.made"      // a link to the lane is in the overlay
+	LaneBegun     Point = "lane.begun"     // no path leads to the lane any more, nothing has moved
+	LaneFile      Point = "lane.file"      // the next name is to move
+	LaneMoved     Point = "lane.moved"     // all has moved, beside the overlay
+	LaneInstalled Point = "lane.installed" // it is in the overlay
+)
+
 // Making the database anew from the journal.
 const (
 	RebuildBegun   Point = "rebuild.begun"   // a new database is there, empty, beside the old one
