@@ -10,9 +10,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"condafs/demo"
 )
 
 // WorkerCommand is the hidden command under which the condafs binary does one thing to files and prints a [worked].
@@ -121,7 +124,7 @@ func makePackage(dir string, files int, content func(i int) []byte, archive bool
 		return w, err
 	}
 	if archive {
-		if err := writeArchive(dir+".conda", base, payload, info); err != nil {
+		if err := writeArchive(dir+".conda", base, slices.Concat(payload, info)); err != nil {
 			return w, err
 		}
 	}
@@ -168,13 +171,26 @@ func makePackage(dir string, files int, content func(i int) []byte, archive bool
 	return w, err
 }
 
-func writeArchive(name, dist string, payload, info []member) error {
-	f, err := os.Create(name)
+func writeArchive(name, dist string, members []member) error {
+	files := make(map[string][]byte, len(members))
+	for _, m := range members {
+		files[m.name] = m.content
+	}
+	b, err := demo.Archive(dist, files)
 	if err != nil {
 		return err
 	}
-	return errors.Join(pack(f, dist, payload, info), f.Close())
+	return os.WriteFile(name, b, 0o644)
 }
+
+// member is a file of a package.
+type member struct {
+	name    string
+	content []byte
+}
+
+// fileTime is what all files of packages have.
+var fileTime = time.Unix(1_700_000_000, 0)
 
 // unpack does to one file what Python's tarfile does.
 func unpack(path string, content []byte) error {

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"path"
 	"slices"
@@ -225,6 +226,20 @@ func infoFiles(r record, files []file) ([]file, error) {
 		{name: "info/index.json", data: index, mode: 0o644},
 		{name: "info/paths.json", data: paths, mode: 0o644},
 	}, nil
+}
+
+// Archive packs regular files, by their paths in the package, into its .conda archive.
+func Archive(dist string, files map[string][]byte) ([]byte, error) {
+	var payload, info []file
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		f := file{name: name, data: files[name], mode: 0o644}
+		if f.isInfo() {
+			info = append(info, f)
+		} else {
+			payload = append(payload, f)
+		}
+	}
+	return packConda(dist, payload, info)
 }
 
 func packConda(dist string, files, info []file) ([]byte, error) {
