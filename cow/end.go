@@ -3,6 +3,8 @@ package cow
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"condafs/fault"
@@ -322,8 +324,10 @@ func (e *Engine) awaitQuiet(ctx context.Context, s *Session) (state, error) {
 			e.mu.Unlock()
 			return stateEnding, nil
 		}
-		busy := len(s.members) > 0
+		members := slices.Collect(maps.Keys(s.members))
 		e.mu.Unlock()
+		// Who has exited leaves as soon as somebody tells, which may be later than the command's parent is told.
+		busy := slices.ContainsFunc(members, func(m member) bool { return e.o.Procs.Alive(m.ID) })
 		switch {
 		case st == stateEnding:
 			// The exit of its last member was noticed first; that commits it.

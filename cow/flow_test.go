@@ -12,11 +12,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"condafs/conda"
 	"condafs/fault"
 	"condafs/hashing"
 	"condafs/index"
+	"condafs/proc"
 
 	"golang.org/x/sys/unix"
 )
@@ -882,6 +884,33 @@ func TestClosedEngineRefuses(t *testing.T) {
 	}
 	if _, err := w.e.SessionFor(w.procs.spawn(1), me, me, false); !fault.Is(err, fault.NotMounted) {
 		t.Errorf("a session of a closed engine: %v", err)
+	}
+}
+
+// A command's parent may hear of its end before the engine does. The report is about all that it did.
+func TestEndBeforeTheExitIsNoticed(t *testing.T) {
+	w := newWorld(t)
+	parent := w.procs.spawn(1)
+	s, err := w.e.StartSession(StartOptions{PID: parent, UID: me, GID: me, OnFailure: KeepUnits})
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := w.procs.spawn(parent)
+	w.client(command).write("pkgs/f-failed", "x")
+	tell := w.procs.die(command, proc.Exit{Known: true, Code: 5})
+	type result struct {
+		r   Report
+		err error
+	}
+	ended := make(chan result)
+	go func() {
+		r, err := w.e.End(ctx, s.ID(), Outcome{ExitCode: 5})
+		ended <- result{r, err}
+	}()
+	time.Sleep(20 * time.Millisecond) // long enough for End not to wait, if it would not
+	tell()
+	if got := <-ended; got.err != nil || len(got.r.Dropped) != 1 || got.r.Dropped[0].Path != "pkgs/f-failed" {
+		t.Errorf("%+v, %v", got.r, got.err)
 	}
 }
 

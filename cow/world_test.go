@@ -81,7 +81,10 @@ func (p *fakeProcs) exit(pid int) { p.end(pid, proc.Exit{Known: true}) }
 
 func (p *fakeProcs) kill(pid int) { p.end(pid, proc.Exit{Known: true, Signal: 9}) }
 
-func (p *fakeProcs) end(pid int, e proc.Exit) {
+func (p *fakeProcs) end(pid int, e proc.Exit) { p.die(pid, e)() }
+
+// die ends a process of which nobody hears before tell is called.
+func (p *fakeProcs) die(pid int, e proc.Exit) (tell func()) {
 	p.mu.Lock()
 	dead := p.procs[pid]
 	delete(p.procs, pid)
@@ -92,8 +95,10 @@ func (p *fakeProcs) end(pid int, e proc.Exit) {
 	}
 	waiters := slices.Collect(maps.Keys(dead.waiters))
 	p.mu.Unlock()
-	for _, f := range waiters {
-		(*f)(e)
+	return func() {
+		for _, f := range waiters {
+			(*f)(e)
+		}
 	}
 }
 
