@@ -375,6 +375,11 @@ func (v *View) overWhiteout(tmp string, dirfd int, name string) error {
 
 // added makes the node of something new in the overlay.
 func (v *View) added(dir *Node, name string, c *made) *Node {
+	return v.addedAs(dir, name, c, c.st.Mode&unix.S_IFMT == unix.S_IFDIR)
+}
+
+// addedAs is added for what the view's owner is told to be a directory, or not.
+func (v *View) addedAs(dir *Node, name string, c *made, isDir bool) *Node {
 	typ := c.st.Mode & unix.S_IFMT
 	n := v.newNode(typ, c.ino())
 	n.upper, n.mark = true, c.mark
@@ -385,6 +390,6 @@ func (v *View) added(dir *Node, name string, c *made) *Node {
 	dir.names[name] = upperName{typ: typ, ino: n.ino, marked: c.mark != mark{}}
 	path := dir.at(name)
 	v.gens.bump(path)
-	v.queue.emit(Event{Op: Created, Path: path, IsDir: typ == unix.S_IFDIR})
+	v.queue.emit(Event{Op: Created, Path: path, IsDir: isDir})
 	return n
 }

@@ -135,19 +135,10 @@ func (v *View) makeLane(dir *Node, name string, mode uint32) (*Node, Attr, error
 		return nil, Attr{}, err
 	}
 	failpoint.Hit(failpoint.LaneMade, v.upperDir)
-	v.lanes.exist = true
-	n := v.newNode(unix.S_IFLNK, made.ino())
-	n.upper = true
-	n.attach(dir, name)
-	dir.names[name] = upperName{typ: unix.S_IFLNK, ino: n.ino}
 	l.born = time.Unix(made.st.Mtim.Unix())
-	v.enterLane(l, n)
-	path := dir.at(name)
-	v.gens.bump(path)
-	v.queue.emit(Event{Op: Created, Path: path, IsDir: true})
+	v.enterLane(l, v.addedAs(dir, name, &made, true))
 
 	// Who makes a directory is to get one. This one has no name: the next lookup finds the link.
-	made.st = st
 	d := v.newNode(unix.S_IFDIR, st.Ino)
 	d.upper, d.lane = true, l
 	a := v.nativeAttr(d, &st)
@@ -183,15 +174,15 @@ func (v *View) foundLink(n *Node, dirfd int, name string, st *unix.Stat_t) error
 		return nil
 	}
 	native := filepath.Join(v.lanes.dir, id)
-	if isNativeDir(native) || isNativeDir(native+takenSuffix) || isNativeDir(native+newSuffix) {
+	if isNativeDir(unix.AT_FDCWD, native) || isNativeDir(unix.AT_FDCWD, native+takenSuffix) || isNativeDir(unix.AT_FDCWD, native+newSuffix) {
 		v.enterLane(&lane{id: id, born: time.Unix(st.Mtim.Unix())}, n)
 	}
 	return nil
 }
 
-func isNativeDir(path string) bool {
+func isNativeDir(dirfd int, name string) bool {
 	var st unix.Stat_t
-	return unix.Lstat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
+	return fstatat(dirfd, name, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
 // isLane reports whether a name in the overlay is the link to a lane. v.mu is held for writing.
@@ -339,8 +330,7 @@ func (v *View) removeLane(l *lane) error {
 			return err
 		}
 	}
-	var st unix.Stat_t
-	if fstatat(dir, l.id, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+	if !isNativeDir(dir, l.id) {
 		return nil
 	}
 	return beneath.RemoveAll(dir, l.id)

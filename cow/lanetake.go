@@ -52,9 +52,7 @@ func (v *View) takeOver(l *lane, all bool) (over bool, err error) {
 var errUnpacking = errors.New("a client is unpacking it")
 
 func (v *View) takeFrom(dir int, l *lane, target string, all bool) error {
-	var st unix.Stat_t
-	begun := fstatat(dir, l.id, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR
-	if !begun {
+	if isNativeDir(dir, l.id) { // it has not begun
 		if !all && !l.complete(dir) {
 			return errUnpacking
 		}
@@ -519,7 +517,7 @@ func listXattrs(fd int) ([]string, error) {
 	if size, err = unix.Flistxattr(fd, buf); err != nil {
 		return nil, err
 	}
-	return strings.FieldsFunc(string(buf[:size]), func(r rune) bool { return r == 0 }), nil
+	return splitXattrs(buf[:size]), nil
 }
 
 // copyFile copies a file that somebody else can write to. What is written to the original from now on is lost.

@@ -34,7 +34,7 @@ func TestQueueIsDrained(t *testing.T) {
 	})
 	for waits := false; !waits; time.Sleep(time.Millisecond) {
 		q.mu.Lock()
-		waits = len(q.waiting) == 1
+		waits = len(q.pending) == 2 // the second, and what wakes it
 		q.mu.Unlock()
 	}
 	q.add(func() { q.add(func() { <-later }) })

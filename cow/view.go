@@ -177,7 +177,7 @@ func (v *View) openUpper() error {
 	}
 	v.root.upper = true
 	v.lanes.dir = filepath.Join(beside, "lanes")
-	v.lanes.exist = isNativeDir(v.lanes.dir)
+	v.lanes.exist = isNativeDir(unix.AT_FDCWD, v.lanes.dir)
 	if fresh {
 		v.root.names = make(map[string]upperName)
 		if err := unix.Fchmod(v.rootfd, 0o755); err != nil {

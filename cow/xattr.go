@@ -1,7 +1,6 @@
 package cow
 
 import (
-	"bytes"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -58,14 +57,19 @@ func (v *View) Listxattr(n *Node) ([]string, error) {
 		if err != nil {
 			return err
 		}
-		for _, b := range bytes.Split(buf[:size], []byte{0}) {
-			if name := string(b); userXattr(name) && !hiddenXattr(name) {
+		for _, name := range splitXattrs(buf[:size]) {
+			if userXattr(name) && !hiddenXattr(name) {
 				names = append(names, name)
 			}
 		}
 		return nil
 	})
 	return names, err
+}
+
+// splitXattrs returns the names of what listxattr(2) gives.
+func splitXattrs(list []byte) []string {
+	return strings.FieldsFunc(string(list), func(r rune) bool { return r == 0 })
 }
 
 // readXattrs calls f with the native path of a node; if it has none, none is returned.

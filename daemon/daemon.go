@@ -57,6 +57,11 @@ type Config struct {
 	Signals *handover.Signals
 }
 
+// engineOptions are those of the engine, but for its shelves.
+func (c *Config) engineOptions(procs proc.Table) cow.Options {
+	return cow.Options{Procs: procs, Logger: c.Logger, MountPoint: c.MountPoint, Sharing: c.Sharing, Trusted: c.Trusted, Quota: c.Quota, Lanes: c.Lanes}
+}
+
 // Ready is called once requests of the mount are served.
 type Ready func()
 
@@ -80,7 +85,7 @@ func Run(ctx context.Context, c Config, ready Ready) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, procs.Close()) }()
-	o := cow.Options{Procs: procs, Logger: c.Logger, MountPoint: c.MountPoint, Sharing: c.Sharing, Trusted: c.Trusted, Quota: c.Quota, Lanes: c.Lanes}
+	o := c.engineOptions(procs)
 	sh, err := openShelf(store, c, nil)
 	if err != nil {
 		return err

@@ -304,7 +304,7 @@ func (r *resumption) resume() (*daemon, error) {
 		stop: make(chan struct{}), ended: make(chan struct{}), handOvers: make(chan *upgrade, 1),
 	}
 	r.d = d
-	o := cow.Options{Procs: r.procs, Logger: c.Logger, MountPoint: c.MountPoint, Sharing: c.Sharing, Trusted: c.Trusted, Quota: c.Quota, Lanes: c.Lanes}
+	o := c.engineOptions(r.procs)
 	shelfPath := ""
 	var err error
 	if t.shelf != nil {

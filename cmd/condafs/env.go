@@ -5,13 +5,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"condafs/control"
-	"condafs/fault"
 )
 
 // envFormats are the values of --format.
@@ -41,8 +39,8 @@ what they download, and the shelf, from which they link what others have made.`,
   condafs env --format condarc >> ~/.condarc`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			if !slices.Contains(envFormats, format) {
-				return fault.New("env", "", fault.Usage, fmt.Errorf("--format %q is none of %s", format, strings.Join(envFormats, ", ")))
+			if err := checkChoice("env", "format", format, envFormats); err != nil {
+				return err
 			}
 			e, err := a.environment(t, noShelf)
 			if err != nil {

@@ -150,11 +150,11 @@ func (a *app) resolveMount(o *mountOptions) (err error) {
 	if !slices.Contains([]string{"text", "json"}, o.logFormat) {
 		return fault.New("mount", "", fault.Usage, fmt.Errorf("--log-format %q is neither text nor json", o.logFormat))
 	}
-	if !slices.Contains(shelfModes(), o.shelf) {
-		return fault.New("mount", "", fault.Usage, fmt.Errorf("--shelf %q is none of %s", o.shelf, strings.Join(shelfModes(), ", ")))
+	if err := checkChoice("mount", "shelf", o.shelf, shelfModes()); err != nil {
+		return err
 	}
-	if !slices.Contains(laneModes, o.lanes) {
-		return fault.New("mount", "", fault.Usage, fmt.Errorf("--lanes %q is none of %s", o.lanes, strings.Join(laneModes, ", ")))
+	if err := checkChoice("mount", "lanes", o.lanes, laneModes); err != nil {
+		return err
 	}
 	if _, _, _, err := o.policy.resolve(); err != nil {
 		return err

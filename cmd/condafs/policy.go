@@ -84,8 +84,8 @@ func sharings() []string {
 
 // sharing checks and returns the rule.
 func (p *policy) sharing() (cow.Sharing, error) {
-	if !slices.Contains(sharings(), p.share) {
-		return "", fault.New("mount", "", fault.Usage, fmt.Errorf("--share %q is none of %s", p.share, strings.Join(sharings(), ", ")))
+	if err := checkChoice("mount", "share", p.share, sharings()); err != nil {
+		return "", err
 	}
 	return cow.Sharing(p.share), nil
 }
