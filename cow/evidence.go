@@ -369,7 +369,7 @@ func readAll(open opener) ([]byte, error) {
 // the two. Both results are nil if there is none, or it is being written.
 func (s *Session) archiveFor(c *content) (*file, *conda.ArchiveEvidence, error) {
 	for _, name := range archiveNames(c) {
-		f, err := s.readFile(path.Dir(c.path)+"/"+name, hashing.SHA256|hashing.MD5)
+		f, err := s.readFile(path.Dir(c.path)+"/"+name, archiveExtra)
 		if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Busy) {
 			continue
 		}
@@ -409,7 +409,7 @@ func (s *Session) prepareArchive(ctx context.Context, u conda.Unit) (*part, erro
 		return nil, err
 	}
 	defer s.yield()
-	f, err := s.readFile(u.Root, hashing.SHA256|hashing.MD5)
+	f, err := s.readFile(u.Root, archiveExtra)
 	if err != nil {
 		return nil, err
 	}

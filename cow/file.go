@@ -47,7 +47,12 @@ func (s *Session) readFile(p string, extra hashing.Extra) (*file, error) {
 	if f.f, err = h.Open(); err != nil {
 		return nil, err
 	}
-	if f.sums, err = hashing.File(f.f, extra); err != nil {
+	if extra == archiveExtra && !h.Lower {
+		f.sums, err = s.sumsOf(p, c.gen, f.f)
+	} else {
+		f.sums, err = hashing.File(f.f, extra)
+	}
+	if err != nil {
 		return nil, errors.Join(fault.New("read unit", p, fault.Other, err), f.f.Close())
 	}
 	return f, nil

@@ -17,7 +17,7 @@ var handedOver = []struct {
 	{Engine{}, "head sessions", "store o log owner gid inv slots leases accounting accounts members foreign",
 		"mu ctx stop waits unwait closed paused running idle flights counts"}, // of flights, what sessions are on the way with
 	{Session{}, "id uid gid start explicit foreign started snap hold view ticket rattlerTicket suspended state members lastUse killed outcome report failure jobs items stalled held trees removed pins recorded gone",
-		"e", "once work publishing recording awaiting changed mu laneWatch laneWait laneSum laneSeen"},
+		"e", "once work publishing recording awaiting changed mu laneWatch laneWait laneSum laneSeen archives hashing"},
 	{View{}, "root retired gained gens markedUnseen handles lent", "upperDir rootfd workfd uid gid refs tmp dirs invalid onListing onLocking onReading lower linked orphans account pathBytes lanes", // of lanes, which live: nodes tell
 		"copies queue mu closed removing hmu"},
 	{Node{}, "id typ ino refs links lower upper names mark linked split away orphan last lane", "view children handles", "copying dropped pins"},

@@ -137,6 +137,8 @@ type Session struct {
 	held     map[string]bool                // groups that are sealed in part, by key
 	trees    map[hashing.Digest]*index.Tree // of what was sealed
 	removed  map[string]bool                // deletions that were published, by path
+	archives map[string]*archiveSums        // by path
+	hashing  map[string]bool                // archives that are to be hashed: see hashArchive
 	pins     []*index.Snapshot              // of what the view has gained from others
 	recorded bool                           // the store has a record of the session
 	gone     bool                           // and must not get one any more
@@ -231,6 +233,7 @@ func (e *Engine) blankSession(id string, o StartOptions, explicit bool, snap *in
 		snap: snap, hold: e.store.NewHold(),
 		state: stateActive, members: make(map[member]func()), lastUse: now, changed: make(chan struct{}),
 		jobs: make(map[string]*job), items: make(map[string]*item), stalled: make(map[string]*part), held: make(map[string]bool), trees: make(map[hashing.Digest]*index.Tree), removed: make(map[string]bool),
+		archives: make(map[string]*archiveSums), hashing: make(map[string]bool),
 	}
 }
 

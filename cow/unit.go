@@ -34,6 +34,9 @@ func (s *Session) event(ev Event) {
 	}
 	if ev.Op == Closed || ev.Op == Renamed {
 		u := conda.Classify(ev.Path, ev.IsDir)
+		if u.Kind == conda.Archive && !s.deferred() {
+			s.hashArchive(ev.Path)
+		}
 		if root, ok := packageRoot(u); ok {
 			s.trigger(root, completes(u, ev))
 		}
