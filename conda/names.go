@@ -119,14 +119,32 @@ func isRandom(name, prefix string, n int) bool {
 	return true
 }
 
-// isRattlerTemp recognises the directory that rattler extracts into: a dot, the
-// final name and six random letters.
+// isRattlerTemp recognises the directory that rattler extracts into.
 func isRattlerTemp(name string) bool {
+	_, ok := cutRattlerTemp(name)
+	return ok
+}
+
+// cutRattlerTemp returns the final name of a directory that rattler extracts into: it is between a dot and six random
+// letters.
+func cutRattlerTemp(name string) (dist string, ok bool) {
 	const random = 6
 	if len(name) < 1+random || name[0] != '.' {
-		return false
+		return "", false
 	}
-	return isRattlerDist(name[1:len(name)-random]) && isRandom(name[len(name)-random:], "", random)
+	dist = name[1 : len(name)-random]
+	return dist, isRattlerDist(dist) && isRandom(name[len(name)-random:], "", random)
+}
+
+// RattlerTarget returns the path of the package that rattler extracts into the directory at p, and renames when that is done; or
+// false if it does not look like such a one.
+func RattlerTarget(p string) (pkg string, ok bool) {
+	i := strings.LastIndexByte(p, '/') + 1
+	dist, ok := cutRattlerTemp(p[i:])
+	if !ok || !isRattlerPkgs(strings.Split(p[:max(i-1, 0)], "/")) {
+		return "", false
+	}
+	return p[:i] + dist, true
 }
 
 // IsLock reports whether path is a lock or pid file. Such a file lives in the

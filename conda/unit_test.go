@@ -161,3 +161,22 @@ func FuzzClassify(f *testing.F) {
 		}
 	})
 }
+
+func TestRattlerTarget(t *testing.T) {
+	for p, want := range map[string]string{
+		"rattler/pkgs/.tool-1.0-0aB3dE5":                                  "rattler/pkgs/tool-1.0-0",
+		"rattler/pkgs/.tool-1.0-0-" + strings.Repeat("0a", 32) + "aB3dE5": "rattler/pkgs/tool-1.0-0-" + strings.Repeat("0a", 32),
+		"rattler/pkgs/tool-1.0-0":                                         "",
+		"rattler/pkgs/.tool-1.0-0":                                        "",
+		"rattler/pkgs/.tool-1.0-0aB3d.5":                                  "",
+		"rattler/pkgs/.toolaB3dE5":                                        "",
+		"rattler/pkgs/a/.tool-1.0-0aB3dE5":                                "",
+		"pkgs/.tool-1.0-0aB3dE5":                                          "",
+		".tool-1.0-0aB3dE5":                                               "",
+		"":                                                                "",
+	} {
+		if got, ok := RattlerTarget(p); got != want || ok != (want != "") {
+			t.Errorf("%s: %q, %t", p, got, ok)
+		}
+	}
+}

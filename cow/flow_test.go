@@ -487,42 +487,59 @@ func TestMovedDirectoryKeepsItsContent(t *testing.T) {
 	}
 }
 
-func TestRattlerPackage(t *testing.T) {
-	w := newWorld(t)
+func TestRattlerPackage(t *testing.T) { installsByRattler(t, newWorld(t), func(*client, bool) {}) }
+
+const rattlerTemp, rattlerFinal = rattlerDir + "/.tool-1.0-0aB3dE5", rattlerDir + "/tool-1.0-0"
+
+// installsByRattler does what rattler does for a package. Before it gets its name, and after that, unpacked is called.
+func installsByRattler(t *testing.T, w *world, unpacked func(c *client, named bool)) {
 	f := makePackage(t, "tool-1.0-0", nil)
 	pid, c := w.process()
-	lock, release, err := c.open("rattler/pkgs/tool-1.0-0.lock", unix.O_RDWR)
+	lock, release, err := c.open(rattlerFinal+".lock", unix.O_RDWR)
 	c.must(err)
-	const tmp, final = "rattler/pkgs/.tool-1.0-0aB3dE5", "rattler/pkgs/tool-1.0-0"
-	for _, p := range slices.Sorted(maps.Keys(f.files)) {
-		c.mkdirs(path.Dir(tmp + "/" + p))
-		c.write(tmp+"/"+p, f.files[p])
-	}
-	c.symlink(tmp+"/lib/link", "data")
+	c.unpackByRattler(f)
 	w.await()
-	c.rename(tmp, final)
+	unpacked(c, false)
+	c.rename(rattlerTemp, rattlerFinal)
+	unpacked(c, true)
 	_, err = lock.WriteAt(make([]byte, 7), 0)
 	c.must(err)
 	_, err = lock.WriteAt([]byte{1}, 7)
 	c.must(err)
 	w.await()
-	if w.head("u4711/"+final) != nil {
+	if w.head("u4711/"+rattlerFinal) != nil {
 		t.Error("published before its metadata was closed")
 	}
 	release()
 	w.await()
-	if w.trust("u4711/"+final) != "consistent" || w.headFile("u4711/"+final+".lock") != "\x00\x00\x00\x00\x00\x00\x00\x01" {
+	if w.trust("u4711/"+rattlerFinal) != "consistent" || w.headFile("u4711/"+rattlerFinal+".lock") != "\x00\x00\x00\x00\x00\x00\x00\x01" {
 		t.Error("not published with its metadata")
 	}
 	w.exit(pid)
 	_, fresh := w.process()
-	for p, content := range f.files {
-		if got := fresh.read(final + "/" + p); got != content {
-			t.Errorf("%s holds %q", p, got)
-		}
+	fresh.hasByRattler(f)
+	if got := fresh.list(rattlerDir); !slices.Equal(got, []string{"tool-1.0-0", "tool-1.0-0.lock"}) {
+		t.Errorf("%s holds %v", rattlerDir, got)
 	}
-	if got := fresh.list("rattler/pkgs"); !slices.Equal(got, []string{"tool-1.0-0", "tool-1.0-0.lock"}) {
-		t.Errorf("rattler/pkgs holds %v", got)
+}
+
+// unpackByRattler unpacks a package as rattler does.
+func (c *client) unpackByRattler(f *fixture) {
+	c.t.Helper()
+	for _, p := range slices.Sorted(maps.Keys(f.files)) {
+		c.mkdirs(path.Dir(rattlerTemp + "/" + p))
+		c.write(rattlerTemp+"/"+p, f.files[p])
+	}
+	c.symlink(rattlerTemp+"/lib/link", "data")
+}
+
+// hasByRattler checks that a package of rattler's is there.
+func (c *client) hasByRattler(f *fixture) {
+	c.t.Helper()
+	for p, content := range f.files {
+		if got := c.read(rattlerFinal + "/" + p); got != content {
+			c.t.Errorf("%s holds %q", p, got)
+		}
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 
 // lane is a native directory in which a client unpacks a package, past the mount: making a file
 // there takes one system call in the place of four round trips. In the view, a link leads to it. When the
-// package is complete, the view takes the lane's content into the overlay: see takeOver.
+// package is complete, or its client has given it its name, the view takes the lane's content into the overlay: see takeOver and landLane.
 //
 // In the session's directory of lanes, a lane has up to three names:
 //
@@ -82,7 +82,8 @@ func (v *View) Unpack(dir *Node, name string, mode uint32, pid int) (*Node, Attr
 	return v.Mkdir(dir, name, mode)
 }
 
-// unpacks reports whether somebody who makes a directory is about to unpack an archive into it.
+// unpacks reports whether somebody who makes a directory is about to unpack an archive into it: conda's clients have that beside it,
+// rattler's what they know of it.
 func (v *View) unpacks(dir *Node, name string) (path string, ok bool) {
 	if v.lanes.wanted == nil {
 		return "", false
@@ -91,13 +92,21 @@ func (v *View) unpacks(dir *Node, name string) (path string, ok bool) {
 	at, ok := dir.path()
 	v.mu.RUnlock()
 	path = join(at, name)
-	if u := conda.Classify(path, true); !ok || u.Kind != conda.Package || u.Root != path {
+	if !ok {
 		return "", false
+	}
+	var beside []string
+	if u := conda.Classify(path, true); u.Kind == conda.Package && u.Root == path {
+		beside = conda.Archives(name)
+	} else if pkg, ok := conda.RattlerTarget(path); ok {
+		for _, sidecar := range conda.Classify(pkg, true).Sidecars {
+			beside = append(beside, lastName(sidecar))
+		}
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for _, archive := range conda.Archives(name) {
-		if _, err := v.find(dir, archive, true); err == nil {
+	for _, name := range beside {
+		if _, err := v.find(dir, name, true); err == nil {
 			return path, true
 		}
 	}
@@ -258,10 +267,7 @@ func (v *View) passLane(dir *Node, name string) {
 		return
 	}
 	v.mu.RLock()
-	var l *lane
-	if n := dir.children[name]; n != nil {
-		l = n.liveLane()
-	}
+	l, _ := v.laneAt(dir, name)
 	v.mu.RUnlock()
 	if l == nil {
 		return
@@ -269,6 +275,39 @@ func (v *View) passLane(dir *Node, name string) {
 	if _, err := v.takeOver(l, false); err != nil {
 		v.laneTrouble(l, err)
 	}
+}
+
+// laneAt returns the lane that a name leads to, or nil, and its path. v.mu is held.
+func (v *View) laneAt(dir *Node, name string) (*lane, string) {
+	n := dir.children[name]
+	if n == nil {
+		return nil, ""
+	}
+	return n.liveLane(), dir.at(name)
+}
+
+// landLane has a lane taken over before its client gives it another name, if that is how the client says that all of the package is there.
+func (v *View) landLane(dir *Node, name string) error {
+	if v.lanes.count.Load() == 0 {
+		return nil
+	}
+	v.mu.RLock()
+	l, path := v.laneAt(dir, name)
+	v.mu.RUnlock()
+	if l == nil || !landsByRename(path) {
+		return nil
+	}
+	err := v.takeOverAgain(l, true)
+	if err != nil {
+		v.laneTrouble(l, err)
+	}
+	return err
+}
+
+// landsByRename reports whether a package is complete when its directory gets its name, and not before: rattler's are.
+func landsByRename(path string) bool {
+	_, ok := conda.RattlerTarget(path)
+	return ok
 }
 
 // laneTrouble tells once that a lane could not be taken over.

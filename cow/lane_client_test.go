@@ -21,11 +21,11 @@ func (c *client) beyond(p string) (native string, ok bool) {
 	if !c.getsLanes() {
 		return "", false
 	}
-	parts := strings.SplitN(p, "/", 3)
-	if len(parts) < 3 {
+	top, below, ok := cutPackage(p)
+	if !ok {
 		return "", false
 	}
-	err := c.on(parts[0]+"/"+parts[1], func(n *Node, a Attr) error {
+	err := c.on(top, func(n *Node, a Attr) error {
 		if a.Mode&unix.S_IFMT != unix.S_IFLNK {
 			return unix.EINVAL
 		}
@@ -33,10 +33,23 @@ func (c *client) beyond(p string) (native string, ok bool) {
 		if filepath.Dir(target) != c.v.lanes.dir {
 			return unix.EINVAL
 		}
-		native = target + "/" + parts[2]
+		native = target + "/" + below
 		return err
 	})
 	return native, err == nil
+}
+
+// cutPackage splits a path into that of what may be a package and what is below.
+func cutPackage(p string) (top, below string, ok bool) {
+	depth := 2
+	if strings.HasPrefix(p, rattlerDir+"/") {
+		depth = 3
+	}
+	parts := strings.SplitN(p, "/", depth+1)
+	if len(parts) <= depth {
+		return "", "", false
+	}
+	return strings.Join(parts[:depth], "/"), parts[depth], true
 }
 
 // pass does natively what is beyond a lane's link. It reports false if there is none, or if the lane has been taken over meanwhile: then
@@ -52,6 +65,15 @@ func (c *client) pass(p string, f func(native string) error) (done bool, err err
 		}
 	}
 	return true, err
+}
+
+// pass1 does natively what must be beyond a lane's link.
+func (c *client) pass1(p string, f func(native string) error) error {
+	done, err := c.pass(p, f)
+	if !done {
+		return errors.Join(err, unix.EXDEV)
+	}
+	return err
 }
 
 // laneOf returns the lane that a package is being unpacked in, or nil.

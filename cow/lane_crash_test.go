@@ -65,6 +65,46 @@ func TestDeathInALane(t *testing.T) {
 	}
 }
 
+// A daemon that dies while a package of rattler's gets its name has named all of it or nothing; the client tries again.
+func TestDeathWhileALaneIsNamed(t *testing.T) {
+	for _, at := range []failpoint.Point{failpoint.LaneBegun, failpoint.LaneFile, failpoint.LaneMoved, failpoint.LaneInstalled} {
+		t.Run(string(at), func(t *testing.T) {
+			w := newLaneWorld(t)
+			f := makePackage(t, "tool-1.0-0", nil)
+			pid, c := w.process()
+			c.write(rattlerFinal+".lock", "\x00\x00\x00\x00\x00\x00\x00\x01")
+			c.unpackByRattler(f)
+			var dead atomic.Bool
+			disarm := failpoint.Set(w.dir, func(here failpoint.Point) error {
+				if here == at || dead.Load() {
+					dead.Store(true)
+					return fault.New("die", string(at), fault.IO, nil)
+				}
+				return nil
+			})
+			if c.tryRename(rattlerTemp, rattlerFinal) == nil {
+				t.Fatal("it did not die")
+			}
+			w.die()
+			disarm()
+			w.open()
+			w.openLanes()
+			w.await()
+			c = w.client(pid)
+			if c.exists(rattlerFinal) {
+				t.Error("it has its name before it is complete")
+			}
+			c.rename(rattlerTemp, rattlerFinal)
+			c.hasByRattler(f)
+			c.noLanes()
+			w.exit(pid)
+			if w.trust("u4711/"+rattlerFinal) != "consistent" {
+				t.Error("lost")
+			}
+		})
+	}
+}
+
 // Without room, a package stays out of reach until there is some, and is not lost when its client has ended.
 func TestLaneOnAFullDisk(t *testing.T) {
 	w := newLaneWorld(t)

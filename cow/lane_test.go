@@ -493,6 +493,52 @@ func TestLaneIsHandedOver(t *testing.T) {
 	w.tidy()
 }
 
+// rattler unpacks into a directory that it renames at the end: until then it is not complete, whatever is in it.
+func TestRattlerLane(t *testing.T) {
+	w := newLaneWorld(t)
+	installsByRattler(t, w, func(c *client, named bool) {
+		if named {
+			if !c.isDirAt(rattlerFinal) || c.exists(rattlerTemp) {
+				t.Error("it did not get its name")
+			}
+			c.noLanes()
+			return
+		}
+		c.write(rattlerTemp+"/info/repodata_record.json", "{}")
+		w.await()
+		if c.isDirAt(rattlerTemp) || len(c.v.liveLanes()) != 1 {
+			t.Error("taken over before it has its name")
+		}
+		c.must(c.pass1(rattlerTemp+"/info/repodata_record.json", os.Remove))
+	})
+}
+
+// A download that broke off is begun again, in the place of what was there.
+func TestRattlerBeginsAgain(t *testing.T) {
+	w := newLaneWorld(t)
+	f := makePackage(t, "tool-1.0-0", nil)
+	pid, c := w.process()
+	c.write(rattlerFinal+".lock", "\x00\x00\x00\x00\x00\x00\x00\x01")
+	c.mkdirs(rattlerTemp + "/lib")
+	c.write(rattlerTemp+"/lib/half", "x")
+	c.remove(rattlerTemp) // of a link, Rust removes the link
+	c.unpackByRattler(f)
+	if len(c.v.liveLanes()) != 1 {
+		t.Error("no lane for another try")
+	}
+	c.rename(rattlerTemp, rattlerFinal)
+	c.hasByRattler(f)
+	if c.exists(rattlerFinal + "/lib/half") {
+		t.Error("something is left of the first try")
+	}
+	w.await()
+	w.exit(pid)
+	if w.trust("u4711/"+rattlerFinal) != "consistent" {
+		t.Error("not published")
+	}
+	w.tidy()
+}
+
 func TestWhoGetsNoLane(t *testing.T) {
 	for _, test := range []struct {
 		name string

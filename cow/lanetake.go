@@ -30,33 +30,42 @@ import (
 func (v *View) takeOver(l *lane, all bool) (over bool, err error) {
 	l.taking.Lock()
 	defer l.taking.Unlock()
-	target, ok := v.laneTarget(l)
+	path, ok := v.lanePath(l)
 	if !ok {
 		return true, nil
 	}
 	dir, err := v.openLanes()
 	if err == nil {
 		defer unix.Close(dir) //nolint:errcheck // of O_PATH, it has nothing to tell
-		err = v.takeFrom(dir, l, target, all)
+		err = v.takeFrom(dir, l, path, all)
 	}
 	if err == errUnpacking {
 		return false, nil
 	}
 	if err != nil {
-		return false, fault.New("take over what was unpacked", target, fault.Other, err)
+		return false, fault.New("take over what was unpacked", path, fault.Other, err)
 	}
 	return true, nil
+}
+
+// takeOverAgain takes a lane over, and tries once more if somebody has changed a file meanwhile: what that is now is known then.
+func (v *View) takeOverAgain(l *lane, all bool) error {
+	_, err := v.takeOver(l, all)
+	if fault.Is(err, fault.Busy) {
+		_, err = v.takeOver(l, all)
+	}
+	return err
 }
 
 // errUnpacking says that a client is still at it.
 var errUnpacking = errors.New("a client is unpacking it")
 
-func (v *View) takeFrom(dir int, l *lane, target string, all bool) error {
+func (v *View) takeFrom(dir int, l *lane, path string, all bool) error {
 	if isNativeDir(dir, l.id) { // it has not begun
-		if !all && !l.complete(dir) {
+		if !all && (landsByRename(path) || !l.complete(dir)) {
 			return errUnpacking
 		}
-		if err := l.begin(dir, target); err != nil {
+		if err := l.begin(dir, v.lanes.target+"/"+path); err != nil {
 			return err
 		}
 		if err := failpoint.Err(failpoint.LaneBegun, v.upperDir); err != nil {
@@ -80,15 +89,14 @@ func (v *View) takeFrom(dir int, l *lane, target string, all bool) error {
 	return errors.Join(beneath.RemoveAll(dir, l.id+newSuffix), beneath.RemoveAll(dir, l.id+takenSuffix))
 }
 
-// laneTarget returns where the lane's package is for clients, or false if the lane is over.
-func (v *View) laneTarget(l *lane) (string, bool) {
+// lanePath returns where the lane's package is, or false if the lane is over.
+func (v *View) lanePath(l *lane) (string, bool) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	if l.node == nil || v.closed {
 		return "", false
 	}
-	path, ok := l.node.path()
-	return v.lanes.target + "/" + path, ok
+	return l.node.path()
 }
 
 // begin takes the directory away from its path, at once, and leaves the way to the mount there.

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"condafs/fault"
 )
 
 // unpacking decides whether a client's process is to unpack a package in a lane. The lane lies in the store, which is its owner's
@@ -100,11 +98,7 @@ func (s *Session) lookAtLanes() {
 func (s *Session) takeLanes(all bool) []error {
 	var errs []error
 	for _, l := range s.view.liveLanes() {
-		_, err := s.view.takeOver(l, all)
-		if fault.Is(err, fault.Busy) { // somebody has just changed a file; what it is now is known in another try
-			_, err = s.view.takeOver(l, all)
-		}
-		if err != nil {
+		if err := s.view.takeOverAgain(l, all); err != nil {
 			s.view.laneTrouble(l, err)
 			errs = append(errs, err)
 		}

@@ -19,6 +19,9 @@ func (v *View) Rename(olddir *Node, oldname string, newdir *Node, newname string
 	if flags&^known != 0 || flags == known {
 		return unix.EINVAL
 	}
+	if err := v.landLane(olddir, oldname); err != nil {
+		return err
+	}
 	defer v.queue.flush()
 	for {
 		up, err := v.rename(link{olddir, oldname}, link{newdir, newname}, flags)

@@ -468,11 +468,15 @@ func (c *client) symlink(p, target string) {
 
 func (c *client) rename(from, to string) {
 	c.t.Helper()
-	c.must(c.in(from, func(olddir *Node, oldname string) error {
+	c.must(c.tryRename(from, to))
+}
+
+func (c *client) tryRename(from, to string) error {
+	return c.in(from, func(olddir *Node, oldname string) error {
 		return c.in(to, func(newdir *Node, newname string) error {
 			return c.v.Rename(olddir, oldname, newdir, newname, 0)
 		})
-	}))
+	})
 }
 
 // tryRemove removes a file or a whole directory.
