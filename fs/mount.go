@@ -67,6 +67,7 @@ func Mount(engine *cow.Engine, o MountOptions) (*Server, error) {
 	if err != nil {
 		return nil, fault.New("mount", mp, fault.Other, err)
 	}
+	shut(mp)
 	f := newFileSystem(engine, o.Logger, info, o.Store)
 	f.passthrough.Store(!o.NoPassthrough)
 	fd, err := attach(mp, opts)
