@@ -53,6 +53,11 @@ func (p *Patient) rattler(points []string) Finding {
 	switch {
 	case dir == "":
 		f.State, f.What = Warning, "RATTLER_CACHE_DIR is not set: they keep packages in a directory of their own"
+		if file := p.environmentFile("RATTLER_CACHE_DIR"); file != "" {
+			f.What = file + " sets RATTLER_CACHE_DIR for services and desktops, but this shell does not have it"
+			f.Mend = "eval \"$(condafs env)\", in ~/.profile for each login"
+			return f
+		}
 	case !on(dir, points):
 		f.State, f.What = Warning, "RATTLER_CACHE_DIR is "+dir+", which is not on the mount"
 	default:
@@ -61,6 +66,24 @@ func (p *Patient) rattler(points []string) Finding {
 	}
 	f.Mend = "condafs env --format environment.d > ~/.config/environment.d/condafs.conf (or for this shell: eval \"$(condafs env)\")"
 	return f
+}
+
+// environmentFile returns the file of environment.d(5) that sets a variable, or "".
+func (p *Patient) environmentFile(name string) string {
+	config := p.Getenv("XDG_CONFIG_HOME")
+	if config == "" {
+		config = filepath.Join(p.Getenv("HOME"), ".config")
+	}
+	for _, dir := range []string{config, filepath.Join(p.Root, "etc")} {
+		files, _ := filepath.Glob(filepath.Join(dir, "environment.d", "*.conf")) // the pattern is right
+		for _, file := range files {
+			b, err := os.ReadFile(file)
+			if err == nil && strings.Contains("\n"+string(b), "\n"+name+"=") {
+				return file
+			}
+		}
+	}
+	return ""
 }
 
 // on tells whether a directory is on one of the mounts. Their own files are not looked at:

@@ -118,7 +118,11 @@ func TestFindings(t *testing.T) {
 			delete(env, "CONDA_PKGS_DIRS")
 			write(t, p.Root, "home/.condarc", "channels: [x]\npkgs_dirs:\n  - ~/pkgs\n")
 		}, Warning, "home/pkgs, as ", "condarc"},
-		"pixi not told":  {func(_ *testing.T, _ *Patient, env map[string]string) { delete(env, "RATTLER_CACHE_DIR") }, Warning, "RATTLER_CACHE_DIR is not set", "environment.d"},
+		"pixi not told": {func(_ *testing.T, _ *Patient, env map[string]string) { delete(env, "RATTLER_CACHE_DIR") }, Warning, "RATTLER_CACHE_DIR is not set", "environment.d"},
+		"pixi told for the next login": {func(t *testing.T, p *Patient, env map[string]string) {
+			delete(env, "RATTLER_CACHE_DIR")
+			write(t, p.Root, "home/.config/environment.d/90-condafs.conf", "# ours\nRATTLER_CACHE_DIR='/m/rattler'\n")
+		}, Warning, "90-condafs.conf sets RATTLER_CACHE_DIR", "eval"},
 		"pixi elsewhere": {func(_ *testing.T, _ *Patient, env map[string]string) { env["RATTLER_CACHE_DIR"] = "/mother" }, Warning, "/mother, which is not on the mount", "eval"},
 		"a broken condarc": {func(t *testing.T, p *Patient, env map[string]string) {
 			delete(env, "CONDA_PKGS_DIRS")

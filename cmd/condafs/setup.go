@@ -53,9 +53,10 @@ func (a *app) setupCommand() *cobra.Command {
 
 Where systemd runs, a service is enabled that starts it from now on; else it is mounted
 once. conda and mamba are told by pkgs_dirs in ~/.condarc (root: /etc/conda/.condarc),
-pixi and Rattler by RATTLER_CACHE_DIR in ~/.config/environment.d (root:
-/etc/environment.d), which counts from the next login on. Then the packages of caches
-that are there are imported; the caches themselves stay as they are.
+pixi and Rattler by RATTLER_CACHE_DIR in ~/.config/environment.d, which systemd gives to
+a user's services and desktop from the next login on (root: /etc/environment.d, and
+/etc/profile.d for login shells). Then the packages of caches that are there are
+imported; the caches themselves stay as they are.
 
 --undo takes all of that back, and leaves the store.`,
 		Example: "  condafs setup --dry-run\n  condafs setup --yes\n  condafs setup --undo",
@@ -213,24 +214,33 @@ func (s *SetUp) print(w io.Writer) error {
 // setUpPlaces are the files in which clients are told.
 type setUpPlaces struct {
 	condarc, environment string
+	profile              string // for login shells, which systemd's environment.d does not reach; "" for a user, who has no such directory
 }
 
 func (a *app) setUpPlaces(uid int) (*setUpPlaces, error) {
 	if uid == 0 {
-		return &setUpPlaces{"/etc/conda/.condarc", "/etc/environment.d/90-condafs.conf"}, nil
+		return &setUpPlaces{"/etc/conda/.condarc", "/etc/environment.d/90-condafs.conf", "/etc/profile.d/90-condafs.sh"}, nil
 	}
 	config := a.defaultConfig(uid)
 	if config == "" || !filepath.IsAbs(a.getenv("HOME")) {
 		return nil, fault.New("set up", "", fault.Usage, errors.New("$HOME is not set"))
 	}
-	return &setUpPlaces{filepath.Join(a.getenv("HOME"), ".condarc"), filepath.Join(filepath.Dir(filepath.Dir(config)), "environment.d", "90-condafs.conf")}, nil
+	return &setUpPlaces{
+		condarc:     filepath.Join(a.getenv("HOME"), ".condarc"),
+		environment: filepath.Join(filepath.Dir(filepath.Dir(config)), "environment.d", "90-condafs.conf"),
+	}, nil
 }
 
 func (p *setUpPlaces) clients(e *Environment) []setup.Step {
-	return []setup.Step{
+	rattler := "RATTLER_CACHE_DIR=" + quoted(e.RattlerCacheDir) + "\n"
+	steps := []setup.Step{
 		&setup.Condarc{Path: p.condarc, Dirs: strings.Split(e.CondaPkgsDirs, ",")},
-		&setup.File{Path: p.environment, Text: "RATTLER_CACHE_DIR=" + quoted(e.RattlerCacheDir) + "\n"},
+		&setup.File{Path: p.environment, Text: rattler},
 	}
+	if p.profile != "" {
+		steps = append(steps, &setup.File{Path: p.profile, Text: "export " + rattler})
+	}
+	return steps
 }
 
 // expectedEnvironment is what clients will be told, before anything is mounted.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -42,6 +43,10 @@ func TestSetUp(t *testing.T) {
 	if err != nil || places.condarc != home+"/.condarc" || places.environment != home+"/.config/environment.d/90-condafs.conf" {
 		t.Fatalf("%+v %v", places, err)
 	}
+	if root, err := a.setUpPlaces(0); err != nil || !strings.HasPrefix(root.profile, "/etc/profile.d/") || places.profile != "" {
+		t.Errorf("%+v %v", root, err)
+	}
+	places.profile = filepath.Join(home, "profile.sh")
 	h.write("home/.condarc", "channels: [x]\n")
 	e, err := a.environment(target{mount: h.mount}, false)
 	if err != nil {
@@ -52,7 +57,7 @@ func TestSetUp(t *testing.T) {
 	}
 	steps := append([]setup.Step{&mountStep{h.mount}}, places.clients(e)...)
 	s := &SetUp{MountPoint: h.mount}
-	for _, want := range [][]string{{"done before", "done", "done"}, {"done before", "done before", "done before"}} {
+	for _, want := range [][]string{{"done before", "done", "done", "done"}, {"done before", "done before", "done before", "done before"}} {
 		if err := s.do(steps); err != nil {
 			t.Fatal(err)
 		}
@@ -68,14 +73,19 @@ func TestSetUp(t *testing.T) {
 		t.Errorf("%+v %v", s.Imported, err)
 	}
 	slices.Reverse(steps)
-	if err := s.undo(steps[:2], false); err != nil {
+	if out, err := exec.Command("sh", "-c", ". "+places.profile+"; env").Output(); err != nil || !strings.Contains(string(out), "RATTLER_CACHE_DIR="+e.RattlerCacheDir+"\n") {
+		t.Errorf("%v %s", err, out)
+	}
+	if err := s.undo(steps[:3], false); err != nil {
 		t.Error(err)
 	}
 	if rc, err := os.ReadFile(places.condarc); err != nil || string(rc) != "channels: [x]\n" {
 		t.Errorf("%v %s", err, rc)
 	}
-	if _, err := os.Lstat(places.environment); !os.IsNotExist(err) {
-		t.Error(err)
+	for _, file := range []string{places.environment, places.profile} {
+		if _, err := os.Lstat(file); !os.IsNotExist(err) {
+			t.Error(err)
+		}
 	}
 	if err := a.confirm(steps, nil); !fault.Is(err, fault.Usage) || !strings.Contains(err.Error(), "--yes") {
 		t.Errorf("there is no terminal: %v", err)
