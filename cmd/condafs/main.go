@@ -17,11 +17,15 @@ package main
 
 import (
 	"os"
+	"runtime/debug"
 
 	"condafs/internal/failpoint"
 )
 
 func main() {
+	// A panic, or the signal by which a watchdog ends a daemon that hangs, would be an exit status of 2: wrong usage, which no service
+	// manager tries again.
+	debug.SetTraceback("crash")
 	if len(os.Args) > 1 && os.Args[1] == helperName {
 		os.Exit(runHelper(os.Args[2:]))
 	}

@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -95,6 +97,26 @@ func TestServiceManagerHearsWhy(t *testing.T) {
 			t.Errorf("%s: it said %q", store, before)
 		}
 	}
+}
+
+// TestWatchdogsSignalIsNoWrongUsage: the unit has a daemon started again that did not answer, and none that was called wrongly.
+func TestWatchdogsSignalIsNoWrongUsage(t *testing.T) {
+	h, m := newHost(t), newServiceManager(t)
+	cmd := h.command("mount", "--foreground", "--store", h.store, h.mount)
+	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+m.path)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	m.hears("READY=1")
+	if err := cmd.Process.Signal(unix.SIGABRT); err != nil {
+		t.Fatal(err)
+	}
+	var exit *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != unix.SIGABRT {
+		t.Errorf("it ended with %v", err)
+	}
+	h.start() // takes the dead mount away
+	h.must("umount", h.mount)
 }
 
 // TestBackgroundIsNobodysService: the manager of who mounts has not started the daemon.
