@@ -9,6 +9,7 @@ import (
 	"condafs/cow"
 	"condafs/fault"
 	"condafs/index"
+	"condafs/shelf"
 	"condafs/transfer"
 )
 
@@ -107,7 +108,7 @@ func (a *api) Verify(ctx context.Context, r control.VerifyRequest, progress cont
 		return nil, err
 	}
 	out := verifyReport(v, r.Full)
-	if err := a.checkShelves(ctx, true, &out); err != nil {
+	if err := a.checkShelves(ctx, shelf.CheckOptions{Dry: true, Full: r.Full}, &out); err != nil {
 		return nil, err
 	}
 	return &out, nil

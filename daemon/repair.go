@@ -26,7 +26,7 @@ func (a *api) Repair(ctx context.Context, r control.RepairRequest, progress cont
 	if out.Removed == nil {
 		out.Removed = []string{}
 	}
-	return out, a.checkShelves(ctx, false, &out.VerifyReport)
+	return out, a.checkShelves(ctx, shelf.CheckOptions{Full: r.Full}, &out.VerifyReport)
 }
 
 // mend repairs what was found, and lets no shelf keep what it has of it: its files can

@@ -8,6 +8,7 @@ import (
 	"condafs/index"
 	"condafs/repair"
 	"condafs/scrub"
+	"condafs/shelf"
 )
 
 // scrubDelay is how long a new daemon leaves the disk to those who have waited for it.
@@ -25,7 +26,20 @@ func (a *api) newScrubber(rate int64, every time.Duration) *scrub.Scrubber {
 		Mend: func(ctx context.Context, problems []index.Problem) (*repair.Report, error) {
 			return a.mend(ctx, problems, nil)
 		},
+		Shelves: a.scrubShelves,
 	})
+}
+
+// scrubShelves reads the shelves, too: what shares no bytes with the store nobody else looks at.
+func (a *api) scrubShelves(ctx context.Context, pace func(context.Context, int) error) (found, mended int, err error) {
+	var r control.VerifyReport
+	err = a.checkShelves(ctx, shelf.CheckOptions{Full: true, Pace: pace}, &r)
+	for _, p := range r.Problems {
+		if p.Fixed != "" {
+			mended++
+		}
+	}
+	return len(r.Problems), mended, err
 }
 
 // scrubber is the daemon's, or one that only does what it is told to.

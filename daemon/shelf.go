@@ -79,12 +79,12 @@ func (d *daemon) shelves() []*shelf.Shelf {
 }
 
 // checkShelves adds to a report what somebody has changed on the shelves.
-func (a *api) checkShelves(ctx context.Context, dry bool, out *control.VerifyReport) error {
+func (a *api) checkShelves(ctx context.Context, o shelf.CheckOptions, out *control.VerifyReport) error {
 	if a.daemon == nil {
 		return nil
 	}
 	for _, s := range a.daemon.shelves() {
-		found, err := s.Check(ctx, dry)
+		found, err := s.Check(ctx, o)
 		if err != nil {
 			return err
 		}
@@ -92,7 +92,7 @@ func (a *api) checkShelves(ctx context.Context, dry bool, out *control.VerifyRep
 			p := control.Problem{Kind: "shelf", File: filepath.Join(s.Path(), d.Path), Detail: d.Detail, Paths: []string{}}
 			if d.Mended {
 				p.Fixed = "mended"
-			} else if !dry {
+			} else if !o.Dry {
 				p.Fixed = "its package leaves the shelf"
 			}
 			out.Problems = append(out.Problems, p)

@@ -40,7 +40,26 @@ func (s *Scrubber) pass(ctx context.Context) (err error) {
 			return errors.Join(err, w.save())
 		}
 	}
+	if err := w.shelves(ctx); err != nil {
+		return errors.Join(err, w.save())
+	}
 	return w.finish()
+}
+
+// shelves has read what lies beside the store.
+func (w *pass) shelves(ctx context.Context) error {
+	if w.o.Shelves == nil {
+		return nil
+	}
+	found, mended, err := w.o.Shelves(ctx, w.pace)
+	w.update(func() {
+		for _, r := range []*index.ScrubPass{&w.record, &w.live} {
+			r.Found += int64(found)
+			r.Mended += int64(mended)
+			r.Left += int64(found - mended)
+		}
+	})
+	return err
 }
 
 // part reads one part. It is written down as read when all that was found is mended.

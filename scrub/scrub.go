@@ -22,8 +22,11 @@ type Options struct {
 	Every time.Duration // from the beginning of one pass to that of the next
 	Delay time.Duration // before the first reading, so that it does not meet the work that a mount begins with
 	// Mend does what `condafs repair` does. Reports of shelves are the caller's.
-	Mend   func(ctx context.Context, problems []index.Problem) (*repair.Report, error)
-	Logger *slog.Logger
+	Mend func(ctx context.Context, problems []index.Problem) (*repair.Report, error)
+	// Shelves, if not nil, reads and mends at the end of a pass what lies beside the store. It calls pace before it reads on, and
+	// returns how much was wrong and how much of that is not any more.
+	Shelves func(ctx context.Context, pace func(ctx context.Context, bytes int) error) (found, mended int, err error)
+	Logger  *slog.Logger
 }
 
 const (

@@ -311,6 +311,26 @@ func TestRate(t *testing.T) {
 }
 
 // Who waits does not wait for the rate.
+// What lies beside the store is read at the end of each pass, and again if that was not to its end.
+func TestShelves(t *testing.T) {
+	store := storetest.Open(t)
+	fill(t, store, 2)
+	var calls atomic.Int32
+	s := start(t, store, Options{Shelves: func(ctx context.Context, pace func(context.Context, int) error) (found, mended int, err error) {
+		if calls.Add(1) == 1 {
+			return 0, 0, errors.New("the disk is away")
+		}
+		return 3, 2, pace(ctx, 1)
+	}})
+	if _, err := s.Now(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "the disk is away") {
+		t.Error(err)
+	}
+	p := now(t, s)
+	if p.Found != 3 || p.Mended != 2 || p.Left != 1 || p.Blobs != 2 || calls.Load() != 2 {
+		t.Errorf("%d calls, %+v", calls.Load(), p)
+	}
+}
+
 func TestNowIsFast(t *testing.T) {
 	store := storetest.Open(t)
 	fill(t, store, 40)

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"condafs/fault"
 	"condafs/hashing"
 	"condafs/index"
@@ -22,13 +24,22 @@ type Damage struct {
 	Mended bool
 }
 
+// CheckOptions say how a shelf is checked.
+type CheckOptions struct {
+	Dry bool // only look
+	// Full has files read that share no bytes with the store, as the disk has them.
+	Full bool
+	// Pace, if not nil, waits until so many bytes more may be read. Its error ends the check.
+	Pace func(ctx context.Context, bytes int) error
+}
+
 // Check compares all that is on the shelf with the packages' manifests, by sizes, modes
 // and times, and mends what somebody has changed: a file that was edited in place
 // through an environment gets its bytes back under its name, and the environment keeps
 // what it has. A package whose bytes the store can't give leaves the shelf.
 //
-// With dry it only looks. Damage is a finding, not an error.
-func (s *Shelf) Check(ctx context.Context, dry bool) ([]Damage, error) {
+// Damage is a finding, not an error.
+func (s *Shelf) Check(ctx context.Context, o CheckOptions) ([]Damage, error) {
 	if err := s.load(); err != nil {
 		return nil, err
 	}
@@ -40,7 +51,7 @@ func (s *Shelf) Check(ctx context.Context, dry bool) ([]Damage, error) {
 		if err := ctx.Err(); err != nil {
 			return all, fault.New("check shelf", s.dir, fault.Canceled, context.Cause(ctx))
 		}
-		found, err := s.checkPackage(name, dry)
+		found, err := s.checkPackage(ctx, name, o)
 		all = append(all, found...)
 		if err != nil {
 			return all, err
@@ -50,15 +61,94 @@ func (s *Shelf) Check(ctx context.Context, dry bool) ([]Damage, error) {
 }
 
 // checkPackage checks one package, unless it leaves.
-func (s *Shelf) checkPackage(name string, dry bool) ([]Damage, error) {
-	s.work.Lock()
-	s.mu.Lock()
-	k := s.known[name]
-	var d hashing.Digest
-	if k != nil && k.leaving == 0 {
-		d = k.tree
+func (s *Shelf) checkPackage(ctx context.Context, name string, o CheckOptions) ([]Damage, error) {
+	found, err := s.examine(name, o.Dry, (*check).run)
+	if err != nil || !o.Full {
+		return found, err
 	}
-	s.mu.Unlock()
+	// Reading takes long, so others go on meanwhile.
+	bad, err := s.otherBytes(ctx, name, o.Pace)
+	if err != nil || len(bad) == 0 {
+		return found, err
+	}
+	more, err := s.examine(name, o.Dry, func(c *check, tree *index.Tree) error {
+		for rel, e := range tree.All() {
+			if d, ok := bad[rel]; ok && d == e.Digest {
+				c.mend(rel, filepath.Join(s.Path(), name, filepath.FromSlash(rel)), &e, "it has other bytes than its package says")
+			}
+		}
+		return nil
+	})
+	return append(found, more...), err
+}
+
+// treeOf returns what a package on the shelf is; the zero digest if it is none, or leaves.
+func (s *Shelf) treeOf(name string) hashing.Digest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k := s.known[name]; k != nil && k.leaving == 0 {
+		return k.tree
+	}
+	return hashing.Digest{}
+}
+
+// look is what it takes to look at a file, in bytes that could be read instead.
+const look = 4 << 10
+
+// otherBytes reads a package's files, and returns those that look as they should and hold something else, with the digests of what they
+// should hold.
+func (s *Shelf) otherBytes(ctx context.Context, name string, pace func(context.Context, int) error) (map[string]hashing.Digest, error) {
+	d := s.treeOf(name)
+	if d.IsZero() {
+		return nil, nil
+	}
+	tree, err := s.store.Tree(d)
+	if err != nil {
+		return nil, err
+	}
+	read := func(bytes int) error {
+		if pace != nil {
+			return pace(ctx, bytes)
+		}
+		return ctx.Err()
+	}
+	bad := make(map[string]hashing.Digest)
+	for rel, e := range tree.All() {
+		if e.Kind != index.KindFile {
+			continue
+		}
+		if err := read(look); err != nil {
+			return nil, fault.New("check shelf", s.dir, fault.Canceled, err)
+		}
+		at := filepath.Join(s.Path(), name, filepath.FromSlash(rel))
+		if why, err := differs(at, &e); err != nil || why != "" {
+			continue // somebody is at it
+		}
+		f, err := os.OpenFile(at, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		if err != nil {
+			continue
+		}
+		holds, err := s.store.Holds(f, e.Digest, read)
+		if err := errors.Join(err, f.Close()); err != nil {
+			if ctx.Err() != nil {
+				return nil, fault.New("check shelf", s.dir, fault.Canceled, context.Cause(ctx))
+			}
+			if !fault.Is(err, fault.IO) {
+				return nil, err
+			}
+			holds = false
+		}
+		if !holds {
+			bad[rel] = e.Digest
+		}
+	}
+	return bad, nil
+}
+
+// examine calls f for one package, unless it leaves. One that cannot be mended leaves.
+func (s *Shelf) examine(name string, dry bool, f func(c *check, tree *index.Tree) error) ([]Damage, error) {
+	s.work.Lock()
+	d := s.treeOf(name)
 	if d.IsZero() {
 		s.work.Unlock()
 		return nil, nil
@@ -66,7 +156,7 @@ func (s *Shelf) checkPackage(name string, dry bool) ([]Damage, error) {
 	c := &check{s: s, name: name, dry: dry}
 	tree, err := s.store.Tree(d)
 	if err == nil {
-		err = c.run(tree)
+		err = f(c, tree)
 	}
 	s.work.Unlock()
 	if dry || err == nil && !c.hopeless {

@@ -51,21 +51,21 @@ func TestCheck(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, Copy)
 			w.put("a-1-0", conda.TrustVerified, then, files("a"))
-			if found, err := w.shelf.Check(context.Background(), false); err != nil || len(found) > 0 {
+			if found, err := w.shelf.Check(context.Background(), CheckOptions{}); err != nil || len(found) > 0 {
 				t.Fatalf("damage on a new shelf: %+v, %v", found, err)
 			}
 			if err := spoil(filepath.Join(w.shelf.Path(), "a-1-0")); err != nil {
 				t.Fatal(err)
 			}
-			found, err := w.shelf.Check(context.Background(), true)
+			found, err := w.shelf.Check(context.Background(), CheckOptions{Dry: true})
 			if err != nil || len(found) == 0 || found[0].Mended {
 				t.Fatalf("to look: %+v, %v", found, err)
 			}
-			found, err = w.shelf.Check(context.Background(), false)
+			found, err = w.shelf.Check(context.Background(), CheckOptions{})
 			if err != nil || len(found) == 0 || !found[0].Mended {
 				t.Fatalf("to mend: %+v, %v", found, err)
 			}
-			if found, err = w.shelf.Check(context.Background(), true); err != nil || len(found) > 0 {
+			if found, err = w.shelf.Check(context.Background(), CheckOptions{Dry: true}); err != nil || len(found) > 0 {
 				t.Errorf("afterwards: %+v, %v", found, err)
 			}
 			if got := w.read("a-1-0/lib/x.py"); got != "a" {
@@ -84,7 +84,7 @@ func TestReadOnlyFileOfAnEnvironmentThatGoes(t *testing.T) {
 		environment := filepath.Join(t.TempDir(), "empty")
 		check := func(want fs.FileMode, damaged bool, dry bool) {
 			t.Helper()
-			found, err := w.shelf.Check(context.Background(), dry)
+			found, err := w.shelf.Check(context.Background(), CheckOptions{Dry: dry})
 			if err != nil || len(found) > 0 != damaged {
 				t.Errorf("%s: %+v, %v", mode, found, err)
 			}
@@ -105,6 +105,52 @@ func TestReadOnlyFileOfAnEnvironmentThatGoes(t *testing.T) {
 	}
 }
 
+// What a disk changes by itself shows by its bytes alone. A file that is the blob itself is the store's to look at.
+func TestCheckOfBytes(t *testing.T) {
+	for _, mode := range []Mode{Copy, Link} {
+		w := newWorld(t, mode)
+		w.put("a-1-0", conda.TrustVerified, then, files("original"))
+		at := filepath.Join(w.shelf.Path(), "a-1-0", "lib", "x.py")
+		was, err := os.Stat(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.WriteFile(at, []byte("0riginal"), 0), os.Chtimes(at, was.ModTime(), was.ModTime())); err != nil {
+			t.Fatal(err)
+		}
+		check := func(o CheckOptions, want int, mended bool) {
+			t.Helper()
+			found, err := w.shelf.Check(context.Background(), o)
+			if err != nil || len(found) != want || want > 0 && (found[0].Mended != mended || found[0].Path != "a-1-0/lib/x.py") {
+				t.Errorf("%s, %+v: %+v, %v", mode, o, found, err)
+			}
+		}
+		check(CheckOptions{}, 0, false)
+		if mode == Link {
+			check(CheckOptions{Full: true}, 0, false)
+			continue
+		}
+		var read int
+		pace := func(_ context.Context, bytes int) error {
+			read += bytes
+			return nil
+		}
+		check(CheckOptions{Dry: true, Full: true, Pace: pace}, 1, false)
+		if read < len("original") {
+			t.Errorf("it was told of %d bytes", read)
+		}
+		check(CheckOptions{Full: true}, 1, true)
+		check(CheckOptions{Full: true}, 0, false)
+		if got := w.read("a-1-0/lib/x.py"); got != "original" {
+			t.Errorf("it holds %q", got)
+		}
+		stop := errors.New("enough")
+		if _, err := w.shelf.Check(context.Background(), CheckOptions{Full: true, Pace: func(context.Context, int) error { return stop }}); !errors.Is(err, stop) {
+			t.Error(err)
+		}
+	}
+}
+
 // An edit in place of a file that is the blob itself: the environment keeps it, the mount never shows it, and the package
 // leaves the shelf as long as the store has no other copy of its bytes.
 func TestEditOfLinkedFile(t *testing.T) {
@@ -117,7 +163,7 @@ func TestEditOfLinkedFile(t *testing.T) {
 	if err := os.WriteFile(environment, []byte("edited!!"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	found, err := w.shelf.Check(context.Background(), false)
+	found, err := w.shelf.Check(context.Background(), CheckOptions{})
 	if err != nil || len(found) != 1 || found[0].Mended {
 		t.Fatalf("%+v, %v", found, err)
 	}
