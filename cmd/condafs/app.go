@@ -61,13 +61,17 @@ they complete are verified and appear to the others whole, or not at all.`,
 			dry := cmd.Flags().Lookup("dry-run")
 			a.confirms = slices.Contains(confirming, cmd.Name()) && (dry == nil || !dry.Changed)
 		},
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return fmt.Errorf("unknown command %q", args[0])
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
 			}
-			return nil
+			if l := cmd.SuggestionsFor(args[0]); len(l) > 0 {
+				return fmt.Errorf("unknown command %q; did you mean %s?", args[0], strings.Join(l, " or "))
+			}
+			return fmt.Errorf("unknown command %q", args[0])
 		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SuggestionsMinimumDistance: 2,
+		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetIn(a.in)
 	root.SetOut(a.out)

@@ -229,6 +229,7 @@ func TestExitStatus(t *testing.T) {
 		{&canned{}, "import --strict /d", 3, "condafs: import /d: 1 thing did not hold\n"},
 		{&canned{}, "import", 2, ""},
 		{&canned{}, "bogus", 2, "condafs: unknown command \"bogus\"; see `condafs --help`\n"},
+		{&canned{}, "stauts", 2, "condafs: unknown command \"stauts\"; did you mean status?; see `condafs --help`\n"},
 		{&canned{}, "status --bogus", 2, "condafs: unknown flag: --bogus; see `condafs status --help`\n"},
 		{&canned{}, "ls --store /a --mount /b", 2, "condafs: --mount and --store exclude each other\n"},
 		{&canned{}, "ls ..", 2, ""},
