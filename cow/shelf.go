@@ -30,6 +30,8 @@ type ShelfTicket interface {
 	Hides(name string, tree hashing.Digest) bool
 	// Holds tells whether it is there now, for as long as the ticket.
 	Holds(name string, tree hashing.Digest) bool
+	// Held names the package of this name that is there now.
+	Held(name string) (tree hashing.Digest, ok bool)
 	// Since names what the ticket is for: see Shelf.Reenter.
 	Since() uint64
 	Leave()

@@ -19,6 +19,7 @@ type fakeShelf struct {
 	mu      sync.Mutex
 	dir     string // where it says that it is
 	holds   map[string]bool
+	trees   map[string]hashing.Digest // of what it holds, where that matters
 	offered []string
 	tickets int
 }
@@ -61,10 +62,20 @@ type fakeTicket struct{ f *fakeShelf }
 func (t *fakeTicket) Hides(name string, tree hashing.Digest) bool {
 	t.f.mu.Lock()
 	defer t.f.mu.Unlock()
+	if d, ok := t.f.trees[name]; ok && d != tree {
+		return false
+	}
 	return !tree.IsZero() && t.f.holds[name]
 }
 
 func (t *fakeTicket) Holds(name string, tree hashing.Digest) bool { return t.Hides(name, tree) }
+
+func (t *fakeTicket) Held(name string) (hashing.Digest, bool) {
+	t.f.mu.Lock()
+	defer t.f.mu.Unlock()
+	d, ok := t.f.trees[name]
+	return d, ok
+}
 
 func (t *fakeTicket) Since() uint64 { return 0 }
 
@@ -139,6 +150,7 @@ type digestTicket struct{ got *hashing.Digest }
 
 func (d digestTicket) Hides(_ string, tree hashing.Digest) bool { *d.got = tree; return false }
 func (d digestTicket) Holds(string, hashing.Digest) bool        { return false }
+func (d digestTicket) Held(string) (hashing.Digest, bool)       { return hashing.Digest{}, false }
 func (d digestTicket) Since() uint64                            { return 0 }
 func (d digestTicket) Leave()                                   {}
 

@@ -133,7 +133,7 @@ func (s *Session) reading(pkg string, pid int, cancel <-chan struct{}) bool {
 	}
 	s.awaitJob(pkg, cancel)
 	tree, ok := s.view.packageAt(pkg)
-	if !ok || !ticket.Holds(name, tree) {
+	if !ok || !ticket.Holds(name, tree) && !s.holdsAlike(ticket, name, tree) {
 		return false
 	}
 	entry := linkTo(shelf.Path(), name, &index.Entry{Owner: s.uid, Mtime: s.e.o.Now().UnixNano()})
@@ -145,6 +145,42 @@ func (s *Session) reading(pkg string, pid int, cancel <-chan struct{}) bool {
 		s.e.log.Warn("a client reads a package through the mount that it could read natively", "session", s.id, "package", pkg, "error", err)
 	}
 	return ok
+}
+
+// holdsAlike reports whether the shelf has the package but for the time of its record. conda writes that twice, the same both times: when
+// it has unpacked the package, and when it takes note of it. By then the package may be published.
+func (s *Session) holdsAlike(ticket ShelfTicket, name string, tree hashing.Digest) bool {
+	held, ok := ticket.Held(name)
+	if !ok {
+		return false
+	}
+	src := s.view.lower.src
+	ours, err := src.Tree(tree)
+	if err != nil {
+		return false
+	}
+	theirs, err := src.Tree(held)
+	return err == nil && alikeButForRecordTime(ours, theirs)
+}
+
+func alikeButForRecordTime(a, b *index.Tree) bool {
+	if a.Len() != b.Len() || a.At(0) != b.At(0) {
+		return false
+	}
+	for path, e := range a.All() {
+		i, ok := b.Find(path)
+		if !ok {
+			return false
+		}
+		o := b.At(i)
+		if path == conda.CompletionMarker {
+			o.Mtime = e.Mtime
+		}
+		if o != e {
+			return false
+		}
+	}
+	return true
 }
 
 // awaitJob waits, for a while, until a package that the client has completed is published.

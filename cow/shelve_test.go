@@ -3,8 +3,11 @@ package cow
 import (
 	"os"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"condafs/hashing"
 )
 
 // reads opens a package's list of files as the kernel does for a process, and reports
@@ -71,6 +74,41 @@ func TestOwnPackageIsShelved(t *testing.T) {
 		t.Error("the package is not in the head")
 	}
 	w.tidy()
+}
+
+// conda writes a package's record twice, and by the second time the package may be published. It is the one on the shelf all the same, if
+// the record says the same.
+func TestRecordIsWrittenTwice(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		change  func(c *client, f *fixture)
+		shelved bool
+	}{
+		{"the same again", func(c *client, f *fixture) { c.write("pkgs/"+f.dist+"/info/repodata_record.json", f.record) }, true},
+		{"another", func(c *client, f *fixture) { c.write("pkgs/"+f.dist+"/info/repodata_record.json", f.record+" ") }, false},
+		{"a file more", func(c *client, f *fixture) { c.write("pkgs/"+f.dist+"/lib/more", "") }, false},
+		{"another file", func(c *client, f *fixture) { c.write("pkgs/"+f.dist+"/info/index.json", f.files["info/index.json"]) }, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w, shelf := newShelvedWorld(t)
+			pid, c := w.process()
+			f := makePackage(t, "tool-1.0-0", nil)
+			c.install(f)
+			w.await()
+			e := w.head(shared + f.dist)
+			if e == nil {
+				t.Fatal("not published")
+			}
+			shelf.trees = map[string]hashing.Digest{f.dist: e.Digest}
+			time.Sleep(10 * time.Millisecond) // the file system's clock ticks every few
+			test.change(c, f)
+			w.await()
+			if got := c.reads(f.dist, os.Getpid()); got != test.shelved {
+				t.Errorf("shelved: %t", got)
+			}
+			w.exit(pid)
+		})
+	}
 }
 
 // A package of the snapshot is shelved like one's own; removing the link removes the package, and making it anew

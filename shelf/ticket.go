@@ -47,10 +47,18 @@ func (t *Ticket) Hides(name string, tree hashing.Digest) bool {
 // Holds tells whether the package is on the shelf now, also if it has come later than the
 // ticket. If so, it stays there until the ticket is given back.
 func (t *Ticket) Holds(name string, tree hashing.Digest) bool {
+	held, ok := t.Held(name)
+	return ok && held == tree
+}
+
+// Held names the package of this name that is on the shelf now, for as long as Holds says.
+func (t *Ticket) Held(name string) (tree hashing.Digest, ok bool) {
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
-	k := t.s.known[name]
-	return k != nil && k.tree == tree && k.leaving == 0
+	if k := t.s.known[name]; k != nil && k.leaving == 0 {
+		return k.tree, true
+	}
+	return hashing.Digest{}, false
 }
 
 // Leave gives the ticket back. Calls after the first do nothing.
