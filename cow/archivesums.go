@@ -52,12 +52,12 @@ func (s *Session) hashArchive(p string) {
 	}
 }
 
-// sumsOf hashes an open archive of the overlay, unless it has been since it was changed. Only who has a turn (acquire) may call it: so
-// nobody waits here for one who waits for a turn.
-func (s *Session) sumsOf(p string, gen uint64, f *os.File) (hashing.Sums, error) {
+// sumsOf hashes an open archive, unless that has been done: since it was changed, or before it was sealed, for who rewrites a package's
+// record. Only who has a turn (acquire) may call it: so nobody waits here for one who waits for a turn.
+func (s *Session) sumsOf(p string, h *HarvestEntry, gen uint64, f *os.File) (hashing.Sums, error) {
 	s.mu.Lock()
 	a := s.archives[p]
-	if a != nil && a.gen == gen {
+	if a != nil && a.is(h, gen) {
 		s.mu.Unlock()
 		<-a.done
 		return a.sums, a.err
@@ -70,6 +70,19 @@ func (s *Session) sumsOf(p string, gen uint64, f *os.File) (hashing.Sums, error)
 	}
 	close(a.done)
 	return a.sums, a.err
+}
+
+// is reports whether it is the hashing of what is there now. One that is under way is never that of what is sealed.
+func (a *archiveSums) is(h *HarvestEntry, gen uint64) bool {
+	if !h.Lower {
+		return a.gen == gen
+	}
+	select {
+	case <-a.done:
+		return a.err == nil && a.sums.Blake3 == h.Digest
+	default:
+		return false
+	}
 }
 
 // forgetSums has an archive read anew by whoever needs its sums.

@@ -32,6 +32,11 @@ func TestArchiveIsHashedWhenItIsThere(t *testing.T) {
 	if w.trust(shared+f.dist) != "verified" || w.trust(shared+f.fn()) != "verified" {
 		t.Errorf("package %q, archive %q", w.trust(shared+f.dist), w.trust(shared+f.fn()))
 	}
+	c.finish(f) // as conda does
+	w.await()
+	if c.sums(f) != sums {
+		t.Error("hashed again for another record")
+	}
 	w.exit(pid)
 	if got := w.headFile(shared + f.fn()); got != f.archive {
 		t.Error("the archive is another one")

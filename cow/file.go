@@ -47,8 +47,8 @@ func (s *Session) readFile(p string, extra hashing.Extra) (*file, error) {
 	if f.f, err = h.Open(); err != nil {
 		return nil, err
 	}
-	if extra == archiveExtra && !h.Lower {
-		f.sums, err = s.sumsOf(p, c.gen, f.f)
+	if extra == archiveExtra {
+		f.sums, err = s.sumsOf(p, &h, c.gen, f.f)
 	} else {
 		f.sums, err = hashing.File(f.f, extra)
 	}
