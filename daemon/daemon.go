@@ -163,6 +163,7 @@ type daemon struct {
 	started      time.Time
 	owner        uint32
 	manager      *service.Manager // set by serve
+	dismiss      func()           // has the witness end; of serve
 
 	listener net.Listener
 	server   *control.Server // answers on listener
@@ -198,6 +199,8 @@ func (d *daemon) serve(ctx context.Context, begin func() error) error {
 	log := d.config.Logger
 	d.trying, d.giveUp = context.WithCancel(context.Background())
 	d.manager = service.Started(log)
+	d.dismiss = d.startWitness()
+	defer func() { d.dismiss() }()
 	d.listen()
 	err := begin()
 	if err == nil {
@@ -248,7 +251,9 @@ func (d *daemon) work(ctx context.Context) error {
 		case u := <-d.handOvers:
 			rest()
 			d.manager.Reloading("handing over to " + u.report.To)
+			d.dismiss()       // the upgrade has a guard
 			d.replace(ctx, u) // returns if it has failed
+			d.dismiss = d.startWitness()
 			d.manager.Ready(d.works())
 			rest = d.manager.Watch(d.askMount, d.works)
 			continue

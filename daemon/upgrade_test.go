@@ -109,7 +109,7 @@ func TestEveryFieldIsHandedOver(t *testing.T) {
 	}{
 		// Settings go over whole; versions, loggers and signals are each program's own.
 		{Config{}, "Settings", "Version Logger Signals", ""},
-		{daemon{}, "config started", "store engine shelf rattlerShelf procs scrub mount owner listener server served upgraded manager",
+		{daemon{}, "config started", "store engine shelf rattlerShelf procs scrub mount owner listener server served upgraded manager dismiss",
 			"mu endAll figures watched trims stopOnce stop ended endErr changing handOvers upgrading trying giveUp upgradeMu"},
 	} {
 		fieldtest.All(t, h.of, "hand over what is new (upgrade.go, takeover.go), or say here why not", h.image, h.restored, h.unused)

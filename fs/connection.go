@@ -32,27 +32,36 @@ func connection(mountPoint string) (string, error) {
 
 // abortConnection ends a connection by its control file: whoever waits for an answer gets an error, and so does the daemon.
 func abortConnection(file string) error {
-	err := os.WriteFile(file, []byte("1"), 0)
-	if !errors.Is(err, fs.ErrNotExist) || !direct() {
+	f, err := OpenControl(file)
+	if err != nil {
 		return err
+	}
+	_, err = f.WriteString("1")
+	return errors.Join(err, f.Close())
+}
+
+// OpenControl opens the control file of a connection, which ends it when anything is written there, and does nothing once the connection
+// has ended. See [Server.Control].
+func OpenControl(file string) (*os.File, error) {
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if !errors.Is(err, fs.ErrNotExist) || !direct() {
+		return f, err
 	}
 	// Nobody has mounted that file system, as in most containers. Root needs no place for it.
 	top, err := detachedMount("fusectl")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer unix.Close(top) //nolint:errcheck // it goes, and has nothing to tell
 	rel, err := filepath.Rel(connections, file)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	fd, err := unix.Openat(top, rel, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("open %s: %w", file, err)
+		return nil, fmt.Errorf("open %s: %w", file, err)
 	}
-	f := os.NewFile(uintptr(fd), file)
-	_, err = f.WriteString("1")
-	return errors.Join(err, f.Close())
+	return os.NewFile(uintptr(fd), file), nil
 }
 
 // detachedMount mounts a file system of the kernel's own where no path leads, and returns its root.

@@ -80,6 +80,9 @@ func (s *Server) Unmount(lazy bool) error {
 	return err
 }
 
+// Control names the control file of the connection, for OpenControl.
+func (s *Server) Control() string { return s.abort }
+
 // hangUp ends the service of a mount that is gone here. A mount namespace that was
 // made meanwhile, by a container or by another mount's condafs run, has a copy of
 // it, for which the kernel keeps the connection open. Where the connection can't be

@@ -82,7 +82,7 @@ they complete are verified and appear to the others whole, or not at all.`,
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "read this configuration `file` in place of the usual one; see condafs config")
 	root.SuggestionsMinimumDistance = 2
 	root.AddCommand(
-		a.mountCommand(), a.umountCommand(), a.upgradeCommand(), a.takeoverCommand(), a.askCommand(), a.runCommand(), a.envCommand(), a.configCommand(), a.doctorCommand(), a.setupCommand(),
+		a.mountCommand(), a.umountCommand(), a.upgradeCommand(), a.takeoverCommand(), a.askCommand(), a.witnessCommand(), a.runCommand(), a.envCommand(), a.configCommand(), a.doctorCommand(), a.setupCommand(),
 		a.sessionsCommand(), a.commitCommand(), a.discardCommand(),
 		a.statusCommand(), a.topCommand(), a.lsCommand(), a.logCommand(),
 		a.verifyCommand(), a.repairCommand(), a.scrubCommand(), a.rebuildCommand(), a.gcCommand(), a.importCommand(), a.exportCommand(),
