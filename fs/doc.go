@@ -30,7 +30,8 @@
 // A process that waits for its own mount's answer can neither be answered nor end once
 // it is killed: the thread that waits keeps the connection open. So nothing here, and
 // nothing in the daemon, makes a request of the mount; other processes do that for it.
-// The one exception is device.wake, for a moment, in an upgrade.
+// The one exception is device.wake, for a moment, in an upgrade. The daemon's witness
+// ends the connection should that come to pass.
 //
 // # Locks
 //
