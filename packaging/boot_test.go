@@ -128,6 +128,12 @@ func (m *machine) does(script string) string {
 // serves waits until the service runs and its mount answers.
 func (m *machine) serves(pid string) (now string) {
 	m.t.Helper()
+	m.t.Cleanup(func() {
+		if m.t.Failed() {
+			state, _ := m.try("systemctl status condafs --no-pager -l; ps axfo pid,stat,wchan:30,args; journalctl -u condafs --no-pager -o short | grep -v '0x' | tail -30")
+			m.t.Log(state)
+		}
+	})
 	until(m.t, "another daemon serves than "+pid, func() bool {
 		now = m.does("systemctl show -p MainPID --value condafs")
 		_, err := m.try("systemctl is-active condafs && test -e /var/cache/condafs/pkgs/notes")
