@@ -263,12 +263,7 @@ func (v *View) dropLanes() error {
 
 // passLane has a lane taken over, if the package is complete in it, before a client goes through its name.
 func (v *View) passLane(dir *Node, name string) {
-	if v.lanes.count.Load() == 0 {
-		return
-	}
-	v.mu.RLock()
-	l, _ := v.laneAt(dir, name)
-	v.mu.RUnlock()
+	l := v.laneAt(dir, name)
 	if l == nil {
 		return
 	}
@@ -277,31 +272,29 @@ func (v *View) passLane(dir *Node, name string) {
 	}
 }
 
-// laneAt returns the lane that a name leads to, or nil, and its path. v.mu is held.
-func (v *View) laneAt(dir *Node, name string) (*lane, string) {
-	n := dir.children[name]
-	if n == nil {
-		return nil, ""
-	}
-	return n.liveLane(), dir.at(name)
-}
-
-// landLane has a lane taken over before its client gives it another name, if that is how the client says that all of the package is there.
-func (v *View) landLane(dir *Node, name string) error {
+// laneAt returns the lane that a name leads to, or nil.
+func (v *View) laneAt(dir *Node, name string) *lane {
 	if v.lanes.count.Load() == 0 {
 		return nil
 	}
 	v.mu.RLock()
-	l, path := v.laneAt(dir, name)
-	v.mu.RUnlock()
-	if l == nil || !landsByRename(path) {
+	defer v.mu.RUnlock()
+	if n := dir.children[name]; n != nil {
+		return n.liveLane()
+	}
+	return nil
+}
+
+// landLane has a lane taken over before its client gives it another name, if that is how the client says that all of the package is there.
+func (v *View) landLane(dir *Node, name string) error {
+	l := v.laneAt(dir, name)
+	if l == nil {
 		return nil
 	}
-	err := v.takeOverAgain(l, true)
-	if err != nil {
-		v.laneTrouble(l, err)
+	if path, ok := v.lanePath(l); !ok || !landsByRename(path) {
+		return nil
 	}
-	return err
+	return v.takeLane(l, true)
 }
 
 // landsByRename reports whether a package is complete when its directory gets its name, and not before: rattler's are.

@@ -48,11 +48,15 @@ func (v *View) takeOver(l *lane, all bool) (over bool, err error) {
 	return true, nil
 }
 
-// takeOverAgain takes a lane over, and tries once more if somebody has changed a file meanwhile: what that is now is known then.
-func (v *View) takeOverAgain(l *lane, all bool) error {
+// takeLane takes a lane over, and tries once more if somebody has changed a file meanwhile: what that is now is known then. What goes wrong
+// is told, too.
+func (v *View) takeLane(l *lane, all bool) error {
 	_, err := v.takeOver(l, all)
 	if fault.Is(err, fault.Busy) {
 		_, err = v.takeOver(l, all)
+	}
+	if err != nil {
+		v.laneTrouble(l, err)
 	}
 	return err
 }

@@ -98,8 +98,7 @@ func (s *Session) lookAtLanes() {
 func (s *Session) takeLanes(all bool) []error {
 	var errs []error
 	for _, l := range s.view.liveLanes() {
-		if err := s.view.takeOverAgain(l, all); err != nil {
-			s.view.laneTrouble(l, err)
+		if err := s.view.takeLane(l, all); err != nil {
 			errs = append(errs, err)
 		}
 	}

@@ -30,22 +30,35 @@ func connection(mountPoint string) (string, error) {
 	return filepath.Join(connections, minor, "abort"), nil
 }
 
-// abortConnection ends a connection by its control file: whoever waits for an answer gets an error, and so does the daemon.
+// abortConnection ends a connection by its control file.
 func abortConnection(file string) error {
-	f, err := OpenControl(file)
+	c, err := OpenControl(file)
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString("1")
-	return errors.Join(err, f.Close())
+	return errors.Join(c.Abort(), c.Close())
 }
 
-// OpenControl opens the control file of a connection, which ends it when anything is written there, and does nothing once the connection
-// has ended. See [Server.Control].
-func OpenControl(file string) (*os.File, error) {
+// Control is the open control file of a connection. Once that has ended, it does nothing.
+type Control struct{ f *os.File }
+
+// Abort ends the connection: whoever waits for an answer gets an error, and so does the daemon.
+func (c *Control) Abort() error {
+	_, err := c.f.WriteString("1")
+	return err
+}
+
+// Close closes the file.
+func (c *Control) Close() error { return c.f.Close() }
+
+// OpenControl opens a control file: see [Server.ControlFile].
+func OpenControl(file string) (*Control, error) {
 	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if err == nil {
+		return &Control{f}, nil
+	}
 	if !errors.Is(err, fs.ErrNotExist) || !direct() {
-		return f, err
+		return nil, err
 	}
 	// Nobody has mounted that file system, as in most containers. Root needs no place for it.
 	top, err := detachedMount("fusectl")
@@ -61,7 +74,7 @@ func OpenControl(file string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", file, err)
 	}
-	return os.NewFile(uintptr(fd), file), nil
+	return &Control{os.NewFile(uintptr(fd), file)}, nil
 }
 
 // detachedMount mounts a file system of the kernel's own where no path leads, and returns its root.

@@ -80,8 +80,8 @@ func (s *Server) Unmount(lazy bool) error {
 	return err
 }
 
-// Control names the control file of the connection, for OpenControl.
-func (s *Server) Control() string { return s.abort }
+// ControlFile names the control file of the connection, for OpenControl.
+func (s *Server) ControlFile() string { return s.abort }
 
 // hangUp ends the service of a mount that is gone here. A mount namespace that was
 // made meanwhile, by a container or by another mount's condafs run, has a copy of

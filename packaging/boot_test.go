@@ -63,6 +63,10 @@ func boot(t *testing.T, root string) *machine {
 	m := &machine{t: t}
 	t.Cleanup(func() {
 		if m.init != "" {
+			if t.Failed() {
+				state, _ := m.try("systemctl status condafs --no-pager -l; ps axfo pid,stat,wchan:30,args; journalctl -u condafs --no-pager -o short | grep -v '0x' | tail -30")
+				t.Log(state)
+			}
 			m.try("systemctl poweroff --force --force")
 		}
 		time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
@@ -119,8 +123,7 @@ func (m *machine) does(script string) string {
 	m.t.Helper()
 	out, err := m.try(script)
 	if err != nil {
-		log, _ := m.try("journalctl -u condafs --no-pager -o cat | tail -20")
-		m.t.Fatalf("%s: %v\n%s\n%s", script, err, out, log)
+		m.t.Fatalf("%s: %v\n%s", script, err, out)
 	}
 	return out
 }
@@ -128,12 +131,6 @@ func (m *machine) does(script string) string {
 // serves waits until the service runs and its mount answers.
 func (m *machine) serves(pid string) (now string) {
 	m.t.Helper()
-	m.t.Cleanup(func() {
-		if m.t.Failed() {
-			state, _ := m.try("systemctl status condafs --no-pager -l; ps axfo pid,stat,wchan:30,args; journalctl -u condafs --no-pager -o short | grep -v '0x' | tail -30")
-			m.t.Log(state)
-		}
-	})
 	until(m.t, "another daemon serves than "+pid, func() bool {
 		now = m.does("systemctl show -p MainPID --value condafs")
 		_, err := m.try("systemctl is-active condafs && test -e /var/cache/condafs/pkgs/notes")

@@ -82,6 +82,13 @@ func readStat(pid int) (stat, error) {
 	return st, nil
 }
 
+// Zombie reports whether a process's first thread has ended, and nobody has been told yet that the process has: as long as other
+// threads are left, nobody is.
+func Zombie(pid int) bool {
+	st, err := readStat(pid)
+	return err == nil && st.zombie
+}
+
 func procError(pid int, err error) error {
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
 		return gone(pid)

@@ -52,12 +52,10 @@ func (w *pass) shelves(ctx context.Context) error {
 		return nil
 	}
 	found, mended, err := w.o.Shelves(ctx, w.pace)
-	w.update(func() {
-		for _, r := range []*index.ScrubPass{&w.record, &w.live} {
-			r.Found += int64(found)
-			r.Mended += int64(mended)
-			r.Left += int64(found - mended)
-		}
+	w.count(func(r *index.ScrubPass) {
+		r.Found += int64(found)
+		r.Mended += int64(mended)
+		r.Left += int64(found - mended)
 	})
 	return err
 }
@@ -174,16 +172,22 @@ func (w *pass) mend(ctx context.Context, now bool) error {
 
 // tell counts what became of problems.
 func (w *pass) tell(rep *repair.Report) {
-	w.update(func() {
-		for _, r := range []*index.ScrubPass{&w.record, &w.live} {
-			r.Found += int64(len(rep.Problems))
-			r.Lost += int64(rep.Lost)
-			r.Left += int64(rep.Left)
-			r.Mended += int64(len(rep.Problems) - rep.Lost - rep.Left)
-			r.Removed += int64(len(rep.Removed))
-			for _, p := range rep.Problems {
-				r.Note(p)
-			}
+	w.count(func(r *index.ScrubPass) {
+		r.Found += int64(len(rep.Problems))
+		r.Lost += int64(rep.Lost)
+		r.Left += int64(rep.Left)
+		r.Mended += int64(len(rep.Problems) - rep.Lost - rep.Left)
+		r.Removed += int64(len(rep.Removed))
+		for _, p := range rep.Problems {
+			r.Note(p)
 		}
+	})
+}
+
+// count changes what is written down, and what is shown.
+func (w *pass) count(f func(r *index.ScrubPass)) {
+	w.update(func() {
+		f(&w.record)
+		f(&w.live)
 	})
 }

@@ -70,8 +70,7 @@ they complete are verified and appear to the others whole, or not at all.`,
 			}
 			return fmt.Errorf("unknown command %q", args[0])
 		},
-		SuggestionsMinimumDistance: 2,
-		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetIn(a.in)
 	root.SetOut(a.out)
